@@ -1,0 +1,19 @@
+"""Everything buffettsbot decides, as a library.
+
+`cli` and `http` each open an `App`, call one use case in `core`, and show what it returns; use
+cases
+decide inside short database transactions and queue what the world must be told; only `deliver`
+talks
+to Telegram, and only the chain sources talk to TRON, and never inside a transaction.
+
+From the bottom up, and imports point only downwards (import-linter keeps it so):
+
+* `errors`, `money`, `tron`: what can go wrong, micro-USDT, TRON's addresses and hashes
+* `chain`, `verification`: what a source says of a transaction, and what that is worth
+* `models`, `db`: the tables, and the two databases they live in
+* `plans`, `users`, `outbox`: what is on sale, who is known, what the world must be told
+* `memberships`, `payments`: who is in, and the ledger
+* `claims`: a transaction hash becomes a membership
+* `wire`, `tronscan`, `trongrid`, `sources`: how TRON is asked
+* `settings`, `app`: what the owner chose, and all of it put together
+"""

@@ -1,0 +1,199 @@
+"""A transaction hash becomes a membership.
+
+Written down (pending) → the chain is asked, outside any transaction → judged → settled. Whatever
+dies
+between, the settle pass finishes; whoever races, the ledger's unique index decides.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from buffettsbot.core import plans, users
+from buffettsbot.core.chain import Chain
+from buffettsbot.core.db import Database, insert_once
+from buffettsbot.core.errors import Conflict, Invalid, NotFound
+from buffettsbot.core.models import Payment, Plan, TelegramUser
+from buffettsbot.core.money import MICRO
+from buffettsbot.core.plans import parse_period
+from buffettsbot.core.settlement import (
+    FIRST_CHECK,
+    RACES,
+    Outcome,
+    ask_and_settle,
+    backoff,
+    outcome_of,
+)
+from buffettsbot.core.tron import parse_hash
+from buffettsbot.core.verification import (
+    SENTENCES,
+    Expectation,
+    Reason,
+    Verdict,
+    decide,
+    verdict_of,
+)
+
+JUST_ASKED = timedelta(seconds=5)
+
+
+def claim(
+    db: Database,
+    chain: Chain | None,
+    expectation: Expectation,
+    *,
+    person: str | int,
+    period: str,
+    transaction_hash: str,
+    now: datetime,
+) -> Outcome:
+    """Sell `period` to `person` for a transaction; the same claim again is answered the same.
+
+    Without a chain to ask now (None), the claim is written down and `settle` finishes it. Raises
+    NotFound for an unknown person or plan, Unavailable when the database is away.
+    """
+    try:
+        transaction_hash = parse_hash(transaction_hash)
+    except Invalid:
+        return Outcome(verdict_of(Reason.MALFORMED_HASH))
+    payment, ours = _write_down(db, person, period, transaction_hash, now)
+    if not ours:
+        return Outcome(verdict_of(Reason.ALREADY_USED), transaction_hash)
+    if chain is None or not _to_be_asked(payment, now):
+        return outcome_of(payment, now)
+    tell = payment.attempts > 0
+    return ask_and_settle(db, chain, expectation, payment, now=now, tell=tell)
+
+
+def _to_be_asked(payment: Payment, now: datetime) -> bool:
+    if payment.status != "pending" or payment.next_check_at is None:
+        return False
+    asked_at = payment.next_check_at - backoff(payment.attempts)
+    return payment.attempts == 0 or now - asked_at >= JUST_ASKED
+
+
+def _write_down(
+    db: Database, person: str | int, period: str, transaction_hash: str, now: datetime
+) -> tuple[Payment, bool]:
+    """Return the claim's entry in the ledger, and whether the hash is this claim's."""
+    for _ in range(RACES):
+        try:
+            with db.begin() as session:
+                found = _entered(session, *_parties(session, person, period), transaction_hash, now)
+        except IntegrityError:  # the index decided for somebody else; look again
+            continue
+        if found is not None:
+            return found
+    raise Conflict("This hash is being claimed by others at the same time. Try again.")
+
+
+def _parties(session: Session, person: str | int, period: str) -> tuple[TelegramUser, Plan]:
+    customer = users.find(session, person)
+    plan = plans.on_sale(session, parse_period(period))
+    if plan is None:
+        raise NotFound(
+            f"No plan for {period[:40]!r} is on sale. To see what is: buffettsbot plans list"
+        )
+    return customer, plan
+
+
+def _entered(
+    session: Session, customer: TelegramUser, plan: Plan, transaction_hash: str, now: datetime
+) -> tuple[Payment, bool] | None:
+    row: dict[str, Any] = {
+        "transaction_hash": transaction_hash,
+        "customer_id": customer.chat_id,
+        "plan_id": plan.id,
+        "price": plan.price,
+        "status": "pending",
+        "reason": Reason.SOURCE_UNAVAILABLE,
+        "claimed_at": now,
+        "attempts": 0,
+        "next_check_at": now + FIRST_CHECK,
+    }
+    inserted = insert_once(session, Payment, row, col(Payment.id))
+    if inserted:
+        return Payment(id=inserted[0].id, **row), True
+    known = session.scalars(
+        select(Payment).where(col(Payment.transaction_hash) == transaction_hash)
+    ).all()
+    own = next((p for p in known if _is_same(p, row)), None)
+    live = next((p for p in known if p.status != "refused"), None)
+    if live is not None:
+        if live is not own:
+            insert_once(session, Payment, _refused_at_once(row), col(Payment.id))
+        return live, live is own
+    if own is None:
+        return None  # what stood in the way is gone again
+    reopened = session.scalars(
+        update(Payment)
+        .where(col(Payment.id) == own.id, col(Payment.status) == "refused")
+        .values(**row, decided_at=None)
+        .returning(Payment)
+        .execution_options(populate_existing=True)
+    ).first()
+    return None if reopened is None else (reopened, True)
+
+
+def _is_same(payment: Payment, row: dict[str, Any]) -> bool:
+    return (payment.customer_id, payment.plan_id) == (row["customer_id"], row["plan_id"])
+
+
+def _refused_at_once(row: dict[str, Any]) -> dict[str, Any]:
+    """The trace of somebody who claims what is another's: who, when, which plan."""
+    return row | {
+        "status": "refused",
+        "reason": Reason.ALREADY_USED,
+        "decided_at": row["claimed_at"],
+        "next_check_at": None,
+    }
+
+
+def verify(
+    db: Database,
+    chain: Chain,
+    expectation: Expectation,
+    *,
+    transaction_hash: str,
+    period: str | None = None,
+    now: datetime,
+) -> tuple[str | None, Verdict, list[str]]:
+    """Judge a hash and change nothing; return it, the verdict, and the periods on sale it pays for.
+
+    Without a period it has to pay for the cheapest plan there is. Raises NotFound for a period that
+    is not on sale.
+    """
+    try:
+        transaction_hash = parse_hash(transaction_hash)
+    except Invalid:
+        return None, verdict_of(Reason.MALFORMED_HASH), []
+    prices = {plan.period: plan.price for plan in plans.list_plans(db, on_sale_only=True)}
+    if period is not None and parse_period(period) not in prices:
+        raise NotFound(f"No plan for {parse_period(period)} is on sale.")
+    wanted = [prices[parse_period(period)]] if period else list(prices.values())
+    answers = chain.look_up(transaction_hash)
+    price = min(wanted) * MICRO if wanted else 1
+    verdict = decide(answers, replace(expectation, price=price), now, quorum=chain.quorum)
+    if verdict.verdict == "accepted" and _is_taken(db, transaction_hash):
+        verdict = replace(
+            verdict, reason=Reason.ALREADY_USED, detail=SENTENCES[Reason.ALREADY_USED]
+        )
+    paid = (verdict.amount or 0) + expectation.tolerance
+    good = verdict.verdict == "accepted"
+    return (
+        transaction_hash,
+        verdict,
+        [p for p, cost in prices.items() if good and paid >= cost * MICRO],
+    )
+
+
+def _is_taken(db: Database, transaction_hash: str) -> bool:
+    query = select(col(Payment.id)).where(
+        col(Payment.transaction_hash) == transaction_hash, col(Payment.status) != "refused"
+    )
+    with db.read() as session:
+        return session.scalars(query).first() is not None

@@ -1,0 +1,202 @@
+"""The database: one engine, two kinds of transaction, and its troubles as sentences.
+
+SQLite gets WAL, foreign keys, a busy timeout, transactional DDL and `BEGIN IMMEDIATE` (the
+SQLAlchemy
+event recipe); PostgreSQL gets psycopg 3 with a pool. Both behave the same from outside.
+"""
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, SelectBase, event, make_url, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session, SQLModel, create_engine
+
+from buffettsbot.core.errors import BadSettings, NotAllowed, Unavailable
+
+# The newest migration in `migrations/versions`; a test compares. Known here, so that an ordinary
+# command need not import Alembic.
+SCHEMA_VERSION = "0001"
+
+CONNECT_SECONDS = 5
+BUSY_SECONDS = 10
+POOL_SIZE = 16
+
+# Rows read at once where a list may be endless: memory stays flat, pages are found by key.
+PAGE = 500
+
+
+class Database:
+    """An engine for `url` (SQLAlchemy's form). Opening it connects to nothing."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A write transaction: committed at the end, rolled back on any exception.
+
+        Raises Unavailable when the database cannot answer or write; IntegrityError passes.
+        """
+        with _explained(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for looking: each statement sees the newest data, nothing is locked.
+
+        Raises Unavailable when the database cannot answer.
+        """
+        with _explained(), Session(self._reading, expire_on_commit=False) as session:
+            yield session
+
+    def version(self) -> str | None:
+        """Return the version of the data's form, None for a database that has none yet."""
+        with _explained(), self._reading.connect() as connection:
+            if not self.engine.dialect.has_table(connection, "alembic_version"):
+                return None
+            found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return found
+
+    def check_version(self) -> None:
+        """Raise NotAllowed, saying what to do, unless the data has the form this program knows."""
+        found = self.version()
+        if found == SCHEMA_VERSION:
+            return
+        if found is None or found < SCHEMA_VERSION:
+            raise NotAllowed(
+                "The database is not prepared for this version of buffettsbot. "
+                "Run: buffettsbot db upgrade"
+            )
+        raise NotAllowed(
+            f"The database is from a newer version of buffettsbot (its data has version {found}, "
+            f"this program knows {SCHEMA_VERSION}). Install the newer version; nothing was changed."
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite(url, parsed.database)
+        options = {"connect_timeout": CONNECT_SECONDS} | dict(parsed.query)
+        return create_engine(
+            parsed.set(query={}),
+            connect_args=options,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_SIZE,
+            pool_timeout=BUSY_SECONDS,
+            pool_use_lifo=True,
+            pool_pre_ping=True,
+        )
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
+        raise BadSettings(
+            "BUFFETTSBOT_DATABASE_URL is malformed: write sqlite:////path/to/file.db or "
+            "postgresql://user@host/database"
+        ) from None
+
+
+def _sqlite(url: str, path: str | None) -> Engine:
+    if path and path != ":memory:":
+        _make_home(Path(path).parent)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_home(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"The database's directory {directory} cannot be made: {error.strerror}. "
+            "Choose another place with BUFFETTSBOT_DATABASE_URL."
+        ) from None
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin or end transactions by itself
+    connection.execute("PRAGMA foreign_keys = ON")
+    with contextlib.suppress(sqlite3.OperationalError):  # a read-only file: looking still works
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except PoolTimeout:
+        raise Unavailable("The database is too busy to answer. Try again in a moment.") from None
+    except DBAPIError as error:
+        raise _explain(error) from error
+
+
+_SENTENCES = {
+    r"readonly|read-only": "The database cannot be written: it is read-only. "
+    "Check who owns its file and directory, or whether the server is a standby.",
+    r"disk is full|no space left": "The disk of the database is full. Make room and try again.",
+    r"unable to open": "The database file cannot be opened. "
+    "Check BUFFETTSBOT_DATABASE_URL and who may read and write that path.",
+    r"database is locked": "The database is busy with another change. Try again in a moment.",
+    r"not a database|malformed": "The database file is damaged or no database. "
+    "Restore a backup, or choose another file with BUFFETTSBOT_DATABASE_URL.",
+    r"permission denied": "The database does not allow this. Check the rights of its user.",
+    r"no such table|no such column|does not exist": "The database is not prepared, or does not "
+    "exist. Create it if need be, then run: buffettsbot db upgrade",
+    r"authentication failed|no password": "The database refuses the login. "
+    "Check BUFFETTSBOT_DATABASE_URL.",
+}
+
+
+def _explain(error: DBAPIError) -> Exception:
+    words = str(error.orig)
+    for pattern, sentence in _SENTENCES.items():
+        if re.search(pattern, words, re.IGNORECASE):
+            return Unavailable(sentence)
+    if error.connection_invalidated or type(error).__name__ in (
+        "OperationalError",
+        "InterfaceError",
+    ):
+        return Unavailable(
+            "The database does not answer. Check that it runs and that BUFFETTSBOT_DATABASE_URL "
+            "is right, then try again."
+        )
+    return error
+
+
+def insert_once(session: Session, model: type[SQLModel], rows: Any, *returning: Any) -> list[Any]:
+    """Insert rows that do not exist yet, by any of the table's unique rules.
+
+    Given a dict, a list of dicts, or a select with named columns; return one result row, holding
+    the `returning` columns, for each that was inserted (never `rowcount`: it lies on PostgreSQL).
+    """
+    dialect = session.get_bind().dialect.name
+    table = model.__table__  # type: ignore[attr-defined]
+    insert = (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
+    if isinstance(rows, SelectBase):
+        insert = insert.from_select([column.name for column in rows.selected_columns], rows)
+    else:
+        insert = insert.values(rows)
+    return list(session.execute(insert.on_conflict_do_nothing().returning(*returning)).all())

@@ -1,0 +1,89 @@
+"""The ledger: every hash ever claimed, by whom, and what came of it. Read here, written by
+claims."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Select, select
+from sqlmodel import col
+
+from buffettsbot.core.db import PAGE, Database
+from buffettsbot.core.errors import NotFound
+from buffettsbot.core.models import Payment, Plan, TelegramUser
+from buffettsbot.core.tron import parse_hash
+
+LIVE = ("pending", "accepted", "held")
+
+
+def _entries() -> Select[Payment, str | None, str]:
+    return (
+        select(Payment, col(TelegramUser.telegram_username), col(Plan.period))
+        .join(TelegramUser, col(TelegramUser.chat_id) == col(Payment.customer_id))
+        .join(Plan, col(Plan.id) == col(Payment.plan_id))
+    )
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    payment, username, period = row
+    return {
+        "id": payment.id,
+        "transaction_hash": payment.transaction_hash,
+        "customer_id": payment.customer_id,
+        "telegram_username": username,
+        "plan_id": payment.plan_id,
+        "plan": period,
+        "price": payment.price,
+        "status": payment.status,
+        "reason": payment.reason,
+        "amount": payment.amount,
+        "sender": payment.sender,
+        "paid_at": payment.paid_at,
+        "claimed_at": payment.claimed_at,
+        "decided_at": payment.decided_at,
+        "attempts": payment.attempts,
+        "next_check_at": payment.next_check_at,
+        "period_start": payment.period_start,
+        "period_end": payment.period_end,
+        "evidence": payment.evidence,
+    }
+
+
+def list_payments(
+    db: Database,
+    *,
+    status: str | None = None,
+    customer_id: int | None = None,
+    limit: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the ledger's entries, the newest first, page by page. Amounts in micro-USDT."""
+    before: int | None = None
+    left = limit
+    while left is None or left > 0:
+        query = _entries()
+        if status is not None:
+            query = query.where(col(Payment.status) == status)
+        if customer_id is not None:
+            query = query.where(col(Payment.customer_id) == customer_id)
+        if before is not None:
+            query = query.where(col(Payment.id) < before)
+        size = PAGE if left is None else min(PAGE, left)
+        with db.read() as session:
+            page = session.execute(query.order_by(col(Payment.id).desc()).limit(size)).all()
+        yield from (_entry(row) for row in page)
+        if len(page) < size:
+            return
+        left = None if left is None else left - size
+        before = page[-1][0].id
+
+
+def show_payment(db: Database, transaction_hash: str) -> list[dict[str, Any]]:
+    """Return every claim of a hash: the one that counts first, then the refused, the newest first.
+
+    Raises Invalid for what is no hash, NotFound when nobody ever claimed it.
+    """
+    query = _entries().where(col(Payment.transaction_hash) == parse_hash(transaction_hash))
+    with db.read() as session:
+        rows = session.execute(query.order_by(col(Payment.id).desc())).all()
+    if not rows:
+        raise NotFound("Nobody ever claimed this hash. To look at it: buffettsbot verify HASH")
+    return sorted((_entry(row) for row in rows), key=lambda entry: entry["status"] not in LIVE)

@@ -1,0 +1,104 @@
+"""What is on sale: a period at a price in whole USDT."""
+
+import re
+
+from sqlalchemy import update
+from sqlmodel import Session, col, select
+
+from buffettsbot.core.db import Database, insert_once
+from buffettsbot.core.errors import Conflict, Invalid, NotFound
+from buffettsbot.core.models import PERIODS, Plan
+
+HIGHEST_PRICE = 1_000_000
+
+_LENGTHS = {(1, "month"): "1 month", (3, "month"): "3 months", (6, "month"): "6 months"} | {
+    (12, "month"): "1 year",
+    (1, "year"): "1 year",
+}
+
+
+def parse_period(text: str) -> str:
+    """Given a period as people write it (`1 month`, `3months`, `12 months`), return the plan's own.
+
+    Raises NotFound for any other length.
+    """
+    match = re.fullmatch(r"\s*(\d{1,2})[\s_-]*(month|year)s?\s*", text.lower()[:40], re.ASCII)
+    period = _LENGTHS.get((int(match[1]), match[2])) if match else None
+    if period is None:
+        raise NotFound(f"There is no period {text[:40]!r}. Choose one of: {', '.join(PERIODS)}.")
+    return period
+
+
+def list_plans(db: Database, *, on_sale_only: bool = False) -> list[Plan]:
+    """Return the plans, the shortest period first."""
+    with db.read() as session:
+        plans = session.exec(select(Plan)).all()
+    known = [plan for plan in plans if plan.is_active or not on_sale_only]
+    return sorted(known, key=lambda plan: PERIODS[plan.period])
+
+
+def on_sale(session: Session, period: str) -> Plan | None:
+    """Return the plan for a period (in the plan's own words) if it is on sale."""
+    return session.exec(select(Plan).where(Plan.period == period, col(Plan.is_active))).first()
+
+
+def create_plan(db: Database, *, period: str, price: int) -> Plan:
+    """Put a period on sale; a retired one comes back at the new price.
+
+    Raises Conflict when it is on sale already, Invalid for a price that is not 1 to 1,000,000.
+    """
+    period, price = parse_period(period), _checked(price)
+    with db.begin() as session:
+        row = {"period": period, "price": price, "is_active": True}
+        inserted = insert_once(session, Plan, row, Plan)
+        if inserted:
+            new: Plan = inserted[0][0]
+            return new
+        revived: Plan | None = session.scalars(
+            update(Plan)
+            .where(col(Plan.period) == period, ~col(Plan.is_active))
+            .values(price=price, is_active=True)
+            .returning(Plan)
+        ).first()
+    if revived is None:
+        raise Conflict(
+            f"The plan for {period} is on sale already. To change its price: "
+            f'buffettsbot plans set-price "{period}" {price}'
+        )
+    return revived
+
+
+def set_price(db: Database, *, period: str, price: int) -> Plan:
+    """Change the price of what is on sale; claims made before keep the price they saw.
+
+    Raises NotFound when the period is not on sale, Invalid for a price that is not 1 to 1,000,000.
+    """
+    return _change(db, period, price=_checked(price))
+
+
+def retire_plan(db: Database, *, period: str) -> Plan:
+    """Take a period off sale; its history stays. Raises NotFound when it is not on sale."""
+    return _change(db, period, is_active=False)
+
+
+def _change(db: Database, period: str, **values: object) -> Plan:
+    period = parse_period(period)
+    with db.begin() as session:
+        changed: Plan | None = session.scalars(
+            update(Plan)
+            .where(col(Plan.period) == period, col(Plan.is_active))
+            .values(**values)
+            .returning(Plan)
+        ).first()
+    if changed is None:
+        raise NotFound(
+            f"No plan for {period} is on sale. To put it on sale: "
+            f'buffettsbot plans create "{period}" PRICE'
+        )
+    return changed
+
+
+def _checked(price: int) -> int:
+    if not 0 < price <= HIGHEST_PRICE:
+        raise Invalid(f"A price is a whole number of USDT from 1 to {HIGHEST_PRICE:,}.")
+    return price

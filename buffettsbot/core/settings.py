@@ -1,0 +1,333 @@
+"""What the owner chose: environment, one env file, systemd credentials, and the seed's names.
+
+A malformed value is remembered, not raised: `Settings.require` names everything that is missing or
+wrong, at once, when a command that needs it starts. Commands that don't need it work without it.
+"""
+
+import os
+import re
+from contextvars import ContextVar
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import platformdirs
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from buffettsbot.core.errors import BadSettings, BuffettsbotError
+from buffettsbot.core.money import from_usdt
+from buffettsbot.core.tron import NETWORKS, parse_address
+from buffettsbot.core.verification import Expectation
+
+PREFIX = "BUFFETTSBOT_"
+ETC_FILE = Path("/etc/buffettsbot/buffettsbot.env")
+SERVICE_STATE = Path("/var/lib/buffettsbot")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _ours(convert: Any) -> Any:
+    """Let pydantic report our own errors as it reports its own."""
+
+    def checked(value: Any) -> Any:
+        try:
+            return convert(value)
+        except BuffettsbotError as error:
+            raise ValueError(str(error)) from None
+
+    return checked
+
+
+def parse_duration(text: str) -> timedelta:
+    """Given `24h`, `90m`, `7d` (or bare seconds), return the duration. Raise ValueError
+    otherwise."""
+    match = re.fullmatch(r"(\d{1,9})\s*([smhdw]?)", text.strip().lower(), re.ASCII)
+    if not match or not int(match[1]):
+        raise ValueError("write a duration such as 24h, 90m or 7d")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
+
+
+def _share(text: Any) -> float:
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", str(text).strip(), re.ASCII)
+    share = float(match[1]) / 100 if match else -1
+    if not 0 <= share <= 1:
+        raise ValueError("write a share such as 20%")
+    return share
+
+
+def _days(text: Any) -> tuple[int, ...]:
+    parts = [part.strip() for part in str(text).split(",")]
+    if not all(re.fullmatch(r"[1-9]\d{0,2}", part, re.ASCII) for part in parts):
+        raise ValueError("write days such as 7,3,1")
+    return tuple(sorted({int(part) for part in parts}, reverse=True))
+
+
+def _sources(text: Any) -> tuple[str, ...]:
+    names = tuple(part.strip().lower() for part in str(text).split(","))
+    if not set(names) <= {"tronscan", "trongrid"} or len(set(names)) != len(names):
+        raise ValueError("write tronscan, trongrid, or both with a comma between")
+    return names
+
+
+def _zone(text: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(text))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("write a time zone such as Europe/Berlin") from None
+
+
+def _address(text: Any) -> str:
+    return parse_address(str(text))
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write a URL that begins with https://")
+    return text
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    url = secret.get_secret_value()
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("postgres", "postgresql"):
+        scheme = "postgresql+psycopg"
+    if not separator or scheme not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError("write sqlite:////path/to/file.db or postgresql://user@host/database")
+    return SecretStr(f"{scheme}://{rest}")
+
+
+def _bind(text: str) -> str:
+    if text.startswith("unix:/"):
+        return text
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("write host:port or unix:/path")
+    return text
+
+
+Address = Annotated[str, BeforeValidator(_ours(_address))]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+MicroUsdt = Annotated[int, BeforeValidator(_ours(lambda value: from_usdt(str(value))))]
+
+
+# What is wrong with the settings being read just now, by field.
+_found: ContextVar[dict[str, str]] = ContextVar("problems")
+
+
+def _seed(name: str, seed_name: str) -> AliasChoices:
+    return AliasChoices(PREFIX + name, seed_name)
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default; see the contract, section 1. Frozen, secrets masked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
+    wallet: Address | None = Field(
+        None, validation_alias=_seed("WALLET", "STAS_TRC20_WALLET_ADDRESS")
+    )
+    network: Literal["mainnet", "nile", "shasta"] = "mainnet"
+    usdt_contract: Address | None = None
+    chain_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = (
+        "tronscan",
+        "trongrid",
+    )
+    chain_quorum: int = Field(1, ge=1, le=2)
+    tronscan_url: HttpUrl | None = Field(
+        None, validation_alias=_seed("TRONSCAN_URL", "API_ENDPOINT")
+    )
+    tronscan_api_key: SecretStr | None = Field(
+        None, validation_alias=_seed("TRONSCAN_API_KEY", "API_KEY")
+    )
+    trongrid_url: HttpUrl | None = None
+    trongrid_api_key: SecretStr | None = None
+    telegram_token: SecretStr | None = Field(
+        None, validation_alias=_seed("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN")
+    )
+    telegram_url: HttpUrl = "https://api.telegram.org"
+    group_id: int | None = None
+    api_token: SecretStr | None = None
+    bind: Annotated[str, AfterValidator(_bind)] = "127.0.0.1:8000"
+    timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = ZoneInfo("UTC")
+    language: Literal["en", "ru"] = "en"
+    community: str = Field("our community", max_length=100)
+    support: str | None = Field(None, max_length=100)
+    messages_dir: Path | None = None
+    reminder_days: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_days)] = (7, 3, 1)
+    payment_max_age: Annotated[timedelta, BeforeValidator(parse_duration)] = timedelta(hours=24)
+    underpayment_tolerance: MicroUsdt = Field(0, ge=0)
+    expire_guard: Annotated[float, BeforeValidator(_share)] = 0.2
+    hold_risky: bool = False
+
+    _problems: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _remember(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
+        """Keep the default in place of a malformed value, and remember what was wrong with it."""
+        name = str(info.field_name)
+        try:
+            return handler(value)
+        except ValidationError as error:
+            why = error.errors(include_url=False, include_input=False)[0]["msg"]
+            _found.get()[name] = "is malformed: " + why.removeprefix("Value error, ")
+            return cls.model_fields[name].get_default()
+
+    def require(self, *names: str) -> None:
+        """Raise BadSettings, naming each of these that is malformed, or missing though it has no
+        default."""
+        wrong = {name: self._problems[name] for name in names if name in self._problems}
+        missing = {
+            name: "is not set"
+            for name in names
+            if name not in wrong and name in NEEDED and getattr(self, name) is None
+        }
+        if wrong or missing:
+            lines = [f"{PREFIX}{n.upper()} {why}" for n, why in (wrong | missing).items()]
+            raise BadSettings(
+                "Settings to mend (environment or env file):\n  " + "\n  ".join(lines)
+            )
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL, password included. Raises BadSettings when it is malformed."""
+        self.require("database_url")
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{_state_directory() / 'buffettsbot.db'}"
+
+    @property
+    def tronscan_base(self) -> str:
+        """Tronscan's base URL; the seed's form, the whole path of one call, is understood."""
+        url = self.tronscan_url or NETWORKS[self.network].tronscan_url
+        return url.split("/api/transaction-info")[0]
+
+    @property
+    def trongrid_base(self) -> str:
+        """TronGrid's base URL."""
+        return self.trongrid_url or NETWORKS[self.network].trongrid_url
+
+    @property
+    def tronscan_keys(self) -> list[str]:
+        """Tronscan's API keys, possibly none."""
+        return _keys(self.tronscan_api_key)
+
+    @property
+    def trongrid_keys(self) -> list[str]:
+        """TronGrid's API keys, possibly none."""
+        return _keys(self.trongrid_api_key)
+
+    @property
+    def expectation(self) -> Expectation:
+        """What every payment has to be, but for its price. Raises BadSettings without a wallet."""
+        self.require(
+            "wallet", "network", "usdt_contract", "payment_max_age", "underpayment_tolerance"
+        )
+        return Expectation(
+            wallet=str(self.wallet),
+            contract=self.usdt_contract or NETWORKS[self.network].usdt_contract,
+            tolerance=self.underpayment_tolerance,
+            max_age=self.payment_max_age,
+            hold_risky=self.hold_risky,
+        )
+
+
+NEEDED = frozenset({"wallet", "telegram_token"})
+
+
+class _SeedDatabase(BaseSettings):
+    """The seed's way of naming its database."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
+
+    sql_engine: str = ""
+    sql_database: str = ""
+    sql_user: str = ""
+    sql_password: SecretStr = SecretStr("")
+    sql_host: str = ""
+    sql_port: str = ""
+
+    @property
+    def url(self) -> SecretStr | None:
+        """The SQLAlchemy URL these mean, or None when they name no database."""
+        if not self.sql_engine or not self.sql_database:
+            return None
+        if self.sql_engine.endswith("sqlite3"):
+            return SecretStr(f"sqlite:///{self.sql_database}")
+        login = quote(self.sql_user, safe="")
+        if password := self.sql_password.get_secret_value():
+            login += ":" + quote(password, safe="")
+        port = f":{self.sql_port}" if self.sql_port else ""
+        host = f"{login}@{self.sql_host}{port}" if login else f"{self.sql_host}{port}"
+        return SecretStr(f"postgresql+psycopg://{host}/{quote(self.sql_database, safe='')}")
+
+
+def _keys(secret: SecretStr | None) -> list[str]:
+    text = secret.get_secret_value() if secret else ""
+    return [key.strip() for key in text.split(",") if key.strip()]
+
+
+def _state_directory() -> Path:
+    if ETC_FILE.is_file() and SERVICE_STATE.is_dir():
+        return SERVICE_STATE
+    return Path(platformdirs.user_data_dir("buffettsbot"))
+
+
+def env_file() -> Path | None:
+    """Return the env file in use: the named one, else the first of the usual places that exists.
+
+    Raises BadSettings when the named one does not exist.
+    """
+    named = os.environ.get(PREFIX + "ENV_FILE")
+    if named:
+        if not Path(named).is_file():
+            raise BadSettings(f"{PREFIX}ENV_FILE names {named}, which does not exist.")
+        return Path(named)
+    own = Path(platformdirs.user_config_dir("buffettsbot")) / "buffettsbot.env"
+    return next((path for path in (ETC_FILE, own) if path.is_file()), None)
+
+
+def load_settings() -> Settings:
+    """Return the settings of the environment and the env file, with what is wrong remembered.
+
+    Raises BadSettings when the env file cannot be read.
+    """
+    path = env_file()
+    problems: dict[str, str] = {}
+    token = _found.set(problems)
+    try:
+        settings = Settings(_env_file=path, _secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
+        seed = _SeedDatabase(_env_file=path)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadSettings(f"The env file {path} cannot be read: {why}.") from None
+    finally:
+        _found.reset(token)
+    if settings.database_url is None and "database_url" not in problems:
+        settings = settings.model_copy(update={"database_url": seed.url})
+    settings._problems.update(problems)
+    return settings

@@ -1,0 +1,322 @@
+"""A payment that was written down is brought to its end: asked about, judged, settled.
+
+Ledger, membership and notices change in one transaction. Whoever races, compare-and-set decides,
+and
+the loser sees what the winner did.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, true, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from buffettsbot.core import outbox
+from buffettsbot.core.chain import Answer, Chain, to_evidence
+from buffettsbot.core.db import Database
+from buffettsbot.core.errors import Conflict
+from buffettsbot.core.memberships import Raced, extend
+from buffettsbot.core.models import PERIODS, Payment, Plan, TelegramUser
+from buffettsbot.core.money import MICRO
+from buffettsbot.core.passes import Report
+from buffettsbot.core.verification import (
+    SENTENCES,
+    Expectation,
+    Reason,
+    Verdict,
+    decide,
+    verdict_of,
+)
+
+FIRST_CHECK = timedelta(seconds=30)
+SLOWEST_CHECK = timedelta(minutes=15)
+RACES = 5
+SILENT_ROW = 3
+MOST_AT_ONCE = 1000
+LARGEST_AMOUNT = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a claim came to. Of an accepted one: the plan and the membership as it then stood;
+    of a pending one: the seconds until the chain is asked again.
+    """
+
+    verdict: Verdict
+    transaction_hash: str | None = None
+    customer_id: int | None = None
+    plan_id: int | None = None
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+    retry_after: int | None = None
+
+
+def backoff(attempts: int) -> timedelta:
+    """Return how long to wait after so many questions: 30 s, doubling to 15 min."""
+    doublings = min(max(attempts - 1, 0), 10)
+    return min(FIRST_CHECK * (1 << doublings), SLOWEST_CHECK)
+
+
+def ask_and_settle(
+    db: Database,
+    chain: Chain,
+    expectation: Expectation,
+    payment: Payment,
+    *,
+    now: datetime,
+    tell: bool,
+) -> Outcome:
+    """Ask the chain about a pending payment and bring it to where the verdict says.
+
+    `tell`: whether the customer and the admins still have to hear of a refusal. Raises Unavailable.
+    """
+    answers = chain.look_up(payment.transaction_hash)
+    verdict = _judged(answers, chain.quorum, expectation, payment, now)
+    change = _Change(payment, verdict, answers, now, tell)
+    return outcome_of(_settled(db, change), now, verdict)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What is to become of a payment, and what is known of it."""
+
+    payment: Payment
+    verdict: Verdict
+    answers: tuple[Answer, ...]
+    now: datetime
+    tell: bool
+
+
+def _judged(
+    answers: tuple[Answer, ...],
+    quorum: int,
+    expectation: Expectation,
+    payment: Payment,
+    now: datetime,
+) -> Verdict:
+    """Judge as of the moment of the claim: an outage must not make a payment too old."""
+    wanted = replace(expectation, price=payment.price * MICRO)
+    verdict = decide(answers, wanted, payment.claimed_at, quorum=quorum)
+    if verdict.reason is Reason.NOT_FOUND and now - payment.claimed_at > expectation.max_age:
+        return verdict_of(Reason.NEVER_FOUND)
+    return verdict
+
+
+def _settled(db: Database, change: _Change) -> Payment:
+    """Return the payment as it now stands, by this change or by one that was faster."""
+    for _ in range(RACES):
+        try:
+            with db.begin() as session:
+                return _settle_in(session, change)
+        except _Overtaken:
+            with db.read() as session:
+                return session.get_one(Payment, change.payment.id)
+        except (Raced, IntegrityError):
+            continue
+    raise Conflict("This customer's membership is being changed by others. Try again.")
+
+
+class _Overtaken(Exception):
+    """The payment is not pending any more; nothing of this transaction may stay."""
+
+
+def _settle_in(session: Session, change: _Change) -> Payment:
+    payment, verdict = change.payment, change.verdict
+    customer, period = _parties(session, payment)
+    values = _values(change)
+    renewed = False
+    if verdict.verdict == "accepted":
+        values["period_start"], values["period_end"], renewed = extend(
+            session,
+            customer_id=payment.customer_id,
+            plan_id=payment.plan_id,
+            transaction_hash=payment.transaction_hash,
+            duration=PERIODS[period],
+            now=change.now,
+        )
+    changed = session.scalars(
+        update(Payment)
+        .where(col(Payment.id) == payment.id, col(Payment.status) == "pending")
+        .values(**values)
+        .returning(Payment)
+    ).first()
+    if changed is None:
+        raise _Overtaken
+    for kind, to_staff in _notices(changed, renewed=renewed, tell=change.tell):
+        _queue(session, kind, changed, customer, period, change.now, to_staff=to_staff)
+    return changed
+
+
+def _parties(session: Session, payment: Payment) -> tuple[TelegramUser, str]:
+    """Return the customer and the plan's period. One customer's payments queue up at this lock, so
+    that two of them cannot both read the old end."""
+    row = session.execute(
+        select(TelegramUser, col(Plan.period))
+        .join(Plan, true())
+        .where(col(TelegramUser.chat_id) == payment.customer_id, col(Plan.id) == payment.plan_id)
+        .with_for_update(of=TelegramUser, key_share=True)
+    ).one()
+    return row[0], row[1]
+
+
+def _values(change: _Change) -> dict[str, Any]:
+    verdict, attempts = change.verdict, change.payment.attempts + 1
+    values: dict[str, Any] = {
+        "reason": verdict.reason,
+        "amount": None if verdict.amount is None else min(verdict.amount, LARGEST_AMOUNT),
+        "sender": verdict.sender,
+        "paid_at": verdict.time,
+        "attempts": attempts,
+        "evidence": to_evidence(change.answers),
+        "next_check_at": None,
+    }
+    if verdict.reason is Reason.HELD_FOR_REVIEW:
+        return values | {"status": "held"}
+    if verdict.verdict == "pending":
+        return values | {"next_check_at": change.now + backoff(attempts)}
+    return values | {"status": verdict.verdict, "decided_at": change.now}
+
+
+def _notices(payment: Payment, *, renewed: bool, tell: bool) -> list[tuple[str, bool]]:
+    """Return what must be said of a payment's new state: the kind, and whether to the staff."""
+    if payment.status == "accepted":
+        if renewed:
+            return [("renewal", False), ("admin-keep", True)]
+        return [("welcome", False), ("admin-add", True)]
+    if payment.status == "held":
+        return [("payment-pending", False), ("admin-held", True)]
+    if payment.status == "pending":
+        return [("payment-pending", False)]
+    return [("payment-refused", False), ("admin-refused", True)] if tell else []
+
+
+def _queue(
+    session: Session,
+    kind: str,
+    payment: Payment,
+    customer: TelegramUser,
+    period: str,
+    now: datetime,
+    *,
+    to_staff: bool,
+) -> None:
+    payload = {
+        "chat_id": customer.chat_id,
+        "telegram_username": customer.telegram_username,
+        "first_name": customer.first_name,
+        "last_name": customer.last_name,
+        "plan": period,
+        "price": payment.price,
+        "transaction_hash": payment.transaction_hash,
+        "reason": payment.reason,
+        "start_date": _iso(payment.decided_at),
+        "end_date": _iso(payment.period_end),
+    }
+    key = f"{kind}:{payment.id}:{_iso(payment.claimed_at)}"
+    if to_staff:
+        outbox.queue_for_staff(session, key=key, kind=kind, payload=payload, now=now)
+    else:
+        chat_id = customer.chat_id
+        outbox.queue(session, key=key, kind=kind, chat_id=chat_id, payload=payload, now=now)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def outcome_of(payment: Payment, now: datetime, verdict: Verdict | None = None) -> Outcome:
+    """Return what the ledger's entry says; the verdict of this moment has the better words."""
+    reason = Reason(payment.reason)
+    if verdict is None or verdict.reason is not reason:
+        verdict = Verdict(
+            reason,
+            SENTENCES[reason],
+            amount=payment.amount,
+            sender=payment.sender,
+            time=payment.paid_at,
+        )
+    wait = payment.next_check_at - now if payment.next_check_at else None
+    return Outcome(
+        verdict,
+        transaction_hash=payment.transaction_hash,
+        customer_id=payment.customer_id,
+        plan_id=payment.plan_id,
+        start_date=payment.decided_at if payment.status == "accepted" else None,
+        end_date=payment.period_end,
+        retry_after=None if wait is None else max(1, int(wait.total_seconds())),
+    )
+
+
+def settle(
+    db: Database,
+    chain: Chain,
+    expectation: Expectation,
+    *,
+    now: datetime,
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> Report:
+    """Ask the chain again about every pending payment whose time has come, and settle it.
+
+    Safe to repeat, to race and to kill. Stops early when the sources are silent three times in a
+    row: the rest stays due. `skipped` counts what stays undecided.
+    """
+    report = Report("settle", dry_run=dry_run)
+    silent = 0
+    for payment in _due(db, now, limit):
+        report.due += 1
+        if dry_run or silent >= SILENT_ROW:
+            report.skipped += 1
+            report.items.append(_item(payment, payment.reason))
+            continue
+        leased = _leased(db, payment, now)
+        if leased is None:
+            report.skipped += 1
+            continue
+        outcome = ask_and_settle(db, chain, expectation, leased, now=now, tell=True)
+        reason = outcome.verdict.reason
+        silent = silent + 1 if reason is Reason.SOURCE_UNAVAILABLE else 0
+        if outcome.verdict.verdict == "pending":
+            report.skipped += 1
+        else:
+            report.done += 1
+        report.items.append(_item(payment, reason))
+    return report
+
+
+def _due(db: Database, now: datetime, limit: int | None) -> list[Payment]:
+    query = (
+        select(Payment)
+        .where(col(Payment.status) == "pending", col(Payment.next_check_at) <= now)
+        .order_by(col(Payment.next_check_at), col(Payment.id))
+        .limit(limit or MOST_AT_ONCE)
+    )
+    with db.read() as session:
+        return list(session.scalars(query).all())
+
+
+def _leased(db: Database, payment: Payment, now: datetime) -> Payment | None:
+    """Keep other settlers off this payment while it is asked about; None when one was faster."""
+    with db.begin() as session:
+        return session.scalars(
+            update(Payment)
+            .where(
+                col(Payment.id) == payment.id,
+                col(Payment.status) == "pending",
+                col(Payment.next_check_at) == payment.next_check_at,
+            )
+            .values(next_check_at=now + FIRST_CHECK)
+            .returning(Payment)
+        ).first()
+
+
+def _item(payment: Payment, reason: str) -> dict[str, Any]:
+    return {
+        "transaction_hash": payment.transaction_hash,
+        "customer_id": payment.customer_id,
+        "claimed_at": payment.claimed_at,
+        "attempts": payment.attempts,
+        "reason": str(reason),
+    }

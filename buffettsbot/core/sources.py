@@ -1,0 +1,33 @@
+"""The chain sources that the settings name, put together."""
+
+from collections.abc import Callable, Mapping
+
+from buffettsbot.core.chain import Chain, Source
+from buffettsbot.core.errors import BadSettings
+from buffettsbot.core.service import Service
+from buffettsbot.core.settings import Settings
+from buffettsbot.core.trongrid import Trongrid
+from buffettsbot.core.tronscan import Tronscan
+from buffettsbot.core.wire import Wire
+
+_SOURCES: Mapping[str, Callable[[Service], Source]] = {
+    Tronscan.name: Tronscan,
+    Trongrid.name: Trongrid,
+}
+
+
+def open_chain(settings: Settings) -> Chain:
+    """Return the sources in the configured order, over one client. Raises BadSettings."""
+    settings.require("chain_sources", "chain_quorum", "tronscan_url", "trongrid_url")
+    if settings.chain_quorum > len(settings.chain_sources):
+        raise BadSettings(
+            f"BUFFETTSBOT_CHAIN_QUORUM is {settings.chain_quorum}, but BUFFETTSBOT_CHAIN_SOURCES "
+            "names fewer sources: name both, or ask for a quorum of 1."
+        )
+    wire = Wire()
+    urls = {"tronscan": settings.tronscan_base, "trongrid": settings.trongrid_base}
+    keys = {"tronscan": settings.tronscan_keys, "trongrid": settings.trongrid_keys}
+    sources = [
+        _SOURCES[name](Service(wire, urls[name], keys[name])) for name in settings.chain_sources
+    ]
+    return Chain(sources, quorum=settings.chain_quorum)

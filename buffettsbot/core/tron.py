@@ -1,0 +1,100 @@
+"""TRON's own notation: addresses, transaction hashes, networks.
+
+An address is held as its base58check text, and a hash as 64 lower-case hex digits; two that mean
+the same thing are then equal as strings. Vectors and sources: the project's TRON facts, B.2 and
+B.8.
+"""
+
+import re
+from dataclasses import dataclass
+
+import base58
+
+from buffettsbot.core.errors import Invalid
+
+_ADDRESS_PREFIX = b"\x41"
+_HASH = re.compile(r"(?:0[xX])?([0-9a-fA-F]{64})", re.ASCII)
+_HASH_IN_LINK = re.compile(
+    r"https?://(?:[a-z]+\.)*tronscan\.(?:org|io)/[#/a-zA-Z?=&_-]*/?(?:0x)?([0-9a-fA-F]{64})"
+    r"(?:[/?#][!-~]*)?",
+    re.ASCII,
+)
+_LONGEST_HASH_TEXT = 300
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where a network's services answer, and which contract is the genuine USDT there."""
+
+    usdt_contract: str
+    tronscan_url: str
+    trongrid_url: str
+    explorer_url: str
+
+
+NETWORKS = {
+    "mainnet": Network(
+        "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t",
+        "https://apilist.tronscanapi.com",
+        "https://api.trongrid.io",
+        "https://tronscan.org/#/transaction/",
+    ),
+    "nile": Network(
+        "TXYZopYRdj2D9XRtbG411XZZ3kM5VkAeBf",
+        "https://nileapi.tronscan.org",
+        "https://nile.trongrid.io",
+        "https://nile.tronscan.org/#/transaction/",
+    ),
+    "shasta": Network(
+        "TG3XXyExBkPp9nzdajDZsozEu4BkaSJozs",
+        "https://shastapi.tronscan.org",
+        "https://api.shasta.trongrid.io",
+        "https://shasta.tronscan.org/#/transaction/",
+    ),
+}
+
+
+def parse_address(text: str) -> str:
+    """Given an address in base58check or hex (`41…`, `0x…` or the bare 20 bytes), return
+    base58check.
+
+    Raises Invalid when it is no TRON address or its checksum is broken.
+    """
+    return encode_address(_twenty_bytes(text.strip()))
+
+
+def encode_address(twenty: bytes) -> str:
+    """Given an address's 20 bytes, return its base58check text (34 characters, `T…`)."""
+    return base58.b58encode_check(_ADDRESS_PREFIX + twenty).decode()
+
+
+def _twenty_bytes(text: str) -> bytes:
+    bare = text.removeprefix("0x")
+    try:
+        raw = bytes.fromhex(bare) if len(bare) in (40, 42) else base58.b58decode_check(text)
+    except ValueError:
+        raw = b""
+    if len(raw) == 20 and len(bare) == 40:
+        return raw
+    if len(raw) == 21 and raw.startswith(_ADDRESS_PREFIX):
+        return raw[1:]
+    raise Invalid(
+        f"{text[:40]!r} is not a TRON address, or its checksum is broken: "
+        "copy it again, whole (34 characters, beginning with T)."
+    )
+
+
+def parse_hash(text: str) -> str:
+    """Given a hash in any spelling (upper case, `0x…`, a tronscan link), return 64 lower-case
+    digits.
+
+    Raises Invalid for anything else.
+    """
+    bare = text.strip() if len(text) <= _LONGEST_HASH_TEXT else ""
+    match = _HASH.fullmatch(bare) or _HASH_IN_LINK.fullmatch(bare)
+    if match is None:
+        raise Invalid(
+            "This is not a transaction hash. Copy it again from the wallet that paid: "
+            "64 characters, digits and the letters a to f."
+        )
+    return match[1].lower()

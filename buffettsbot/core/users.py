@@ -1,0 +1,170 @@
+"""Who is known: people whom Telegram vouches for, found by chat id or by name."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from buffettsbot.core.db import PAGE, Database, insert_once
+from buffettsbot.core.errors import Conflict, Invalid, NotFound
+from buffettsbot.core.models import TelegramUser
+
+LARGEST_ID = 2**52 - 1  # Telegram's own promise: at most 52 significant bits
+LONGEST_NAME = 64
+
+_USERNAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}", re.ASCII)
+
+
+def parse_username(text: str) -> str:
+    """Given a name with or without `@` or quotes, return it bare. Raises Invalid."""
+    bare = text.strip().strip("\"'").strip().removeprefix("@")
+    if not _USERNAME.fullmatch(bare):
+        raise Invalid(
+            "A Telegram username has up to 32 letters, digits and underscores, "
+            "and begins with a letter."
+        )
+    return bare
+
+
+def parse_chat_id(text: str | int) -> int:
+    """Given a chat id as a number or as digits, return the number. Raises Invalid."""
+    digits = str(text).strip()
+    chat_id = int(digits) if re.fullmatch(r"\d{1,16}", digits, re.ASCII) else 0
+    if not 0 < chat_id <= LARGEST_ID:
+        raise Invalid("A chat id is a whole number above 0, as Telegram gives it.")
+    return chat_id
+
+
+def is_person(person: str | int) -> ColumnElement[bool]:
+    """Return the condition that finds a person named by `@username`, `username` or chat id.
+
+    Raises NotFound for what can be no one's name.
+    """
+    text = str(person).strip().strip("\"'")
+    try:
+        if text.isdecimal():
+            return col(TelegramUser.chat_id) == parse_chat_id(text)
+        return func.lower(TelegramUser.telegram_username) == parse_username(text).lower()
+    except Invalid:
+        raise unknown(person) from None
+
+
+def unknown(person: str | int) -> NotFound:
+    """The error for a person nobody registered."""
+    return NotFound(
+        f"No user {str(person)[:40]!r} is known. People are registered by the bot, or with: "
+        "buffettsbot users add CHAT_ID USERNAME"
+    )
+
+
+def find(session: Session, person: str | int) -> TelegramUser:
+    """Return the person. Raises NotFound."""
+    user = session.exec(select(TelegramUser).where(is_person(person))).first()
+    if user is None:
+        raise unknown(person)
+    return user
+
+
+def show_user(db: Database, person: str | int) -> TelegramUser:
+    """Return the person. Raises NotFound."""
+    with db.read() as session:
+        return find(session, person)
+
+
+def list_users(db: Database, *, staff_only: bool = False) -> Iterator[TelegramUser]:
+    """Yield everyone by chat id, page by page."""
+    after = 0
+    while True:
+        query = select(TelegramUser).where(TelegramUser.chat_id > after)
+        if staff_only:
+            query = query.where(col(TelegramUser.is_staff))
+        with db.read() as session:
+            page = session.exec(query.order_by(col(TelegramUser.chat_id)).limit(PAGE)).all()
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].chat_id
+
+
+def register(
+    db: Database,
+    *,
+    chat_id: int,
+    telegram_username: str | None,
+    first_name: str | None = None,
+    last_name: str | None = None,
+    now: datetime,
+) -> tuple[TelegramUser, bool]:
+    """Enter a person, or update the profile of one who is known; return them, and whether new.
+
+    A name that somebody else held moves: Telegram vouches for the new holder. Names not given stay
+    as they were. Raises Invalid.
+    """
+    parse_chat_id(chat_id)
+    profile: dict[str, str | None] = {
+        "telegram_username": parse_username(telegram_username) if telegram_username else None
+    }
+    for field, name in (("first_name", first_name), ("last_name", last_name)):
+        if name is not None:
+            profile[field] = _display_name(name)
+    for _ in range(3):
+        try:
+            with db.begin() as session:
+                return _register(session, chat_id, profile, now)
+        except IntegrityError:  # someone took the name in this very moment; take it back
+            continue
+    raise Conflict("Another registration takes this username just now. Try again.")
+
+
+def _register(
+    session: Session, chat_id: int, profile: dict[str, str | None], now: datetime
+) -> tuple[TelegramUser, bool]:
+    username = profile["telegram_username"]
+    if username is not None:
+        session.execute(
+            update(TelegramUser)
+            .where(
+                func.lower(TelegramUser.telegram_username) == username.lower(),
+                col(TelegramUser.chat_id) != chat_id,
+            )
+            .values(telegram_username=None)
+        )
+    row = {
+        "chat_id": chat_id,
+        "first_name": "",
+        "last_name": "",
+        "at_private_group": False,
+        "date_joined": now,
+        "is_staff": False,
+    }
+    created = insert_once(session, TelegramUser, row | profile, col(TelegramUser.chat_id))
+    if not created:
+        session.execute(
+            update(TelegramUser).where(col(TelegramUser.chat_id) == chat_id).values(**profile)
+        )
+    return find(session, chat_id), bool(created)
+
+
+def _display_name(name: str) -> str:
+    clean = name.replace("\0", "").strip()
+    if len(clean) > LONGEST_NAME or any("\ud800" <= letter <= "\udfff" for letter in clean):
+        raise Invalid(f"A name has at most {LONGEST_NAME} characters.")
+    return clean
+
+
+def set_staff(db: Database, person: str | int, *, is_staff: bool) -> TelegramUser:
+    """Promote or demote; staff receive the admin notices. Raises NotFound; repeating is
+    harmless."""
+    with db.begin() as session:
+        user: TelegramUser | None = session.scalars(
+            update(TelegramUser)
+            .where(is_person(person))
+            .values(is_staff=is_staff)
+            .returning(TelegramUser)
+        ).first()
+    if user is None:
+        raise unknown(person)
+    return user
