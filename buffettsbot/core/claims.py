@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 from buffettsbot.core import plans, users
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.db import Database, insert_once
-from buffettsbot.core.errors import Conflict, Invalid, NotFound
+from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.models import Payment, Plan, TelegramUser
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.plans import parse_period
@@ -95,7 +95,7 @@ def _parties(session: Session, person: str | int, period: str) -> tuple[Telegram
     customer = users.find(session, person)
     plan = plans.on_sale(session, parse_period(period))
     if plan is None:
-        raise NotFound(
+        raise UnknownPlan(
             f"No plan for {period[:40]!r} is on sale. To see what is: buffettsbot plans list"
         )
     return customer, plan
@@ -173,7 +173,7 @@ def verify(
         return None, verdict_of(Reason.MALFORMED_HASH), []
     prices = {plan.period: plan.price for plan in plans.list_plans(db, on_sale_only=True)}
     if period is not None and parse_period(period) not in prices:
-        raise NotFound(f"No plan for {parse_period(period)} is on sale.")
+        raise UnknownPlan(f"No plan for {parse_period(period)} is on sale.")
     wanted = [prices[parse_period(period)]] if period else list(prices.values())
     answers = chain.look_up(transaction_hash)
     price = min(wanted) * MICRO if wanted else 1

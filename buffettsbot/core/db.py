@@ -8,9 +8,9 @@ event recipe); PostgreSQL gets psycopg 3 with a pool. Both behave the same from 
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, SelectBase, event, make_url, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -32,6 +32,8 @@ POOL_SIZE = 16
 
 # Rows read at once where a list may be endless: memory stays flat, pages are found by key.
 PAGE = 500
+
+Row = TypeVar("Row")
 
 
 class Database:
@@ -102,6 +104,7 @@ def _engine(url: str) -> Engine:
             pool_timeout=BUSY_SECONDS,
             pool_use_lifo=True,
             pool_pre_ping=True,
+            hide_parameters=True,
         )
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
         raise BadSettings(
@@ -113,7 +116,11 @@ def _engine(url: str) -> Engine:
 def _sqlite(url: str, path: str | None) -> Engine:
     if path and path != ":memory:":
         _make_home(Path(path).parent)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        hide_parameters=True,
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -186,6 +193,25 @@ def _explain(error: DBAPIError) -> Exception:
     return error
 
 
+def paged(
+    fetch: Callable[[Row | None, int], Sequence[Row]], limit: int | None = None
+) -> Iterator[Row]:
+    """Yield rows page by page, up to `limit`: `fetch(last, size)` returns those after `last`.
+
+    Only a page is ever held, and a page is found by key, so the last costs what the first does.
+    """
+    last: Row | None = None
+    left = limit
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        page = fetch(last, size)
+        yield from page
+        if len(page) < size:
+            return
+        left = None if left is None else left - size
+        last = page[-1]
+
+
 def insert_once(session: Session, model: type[SQLModel], rows: Any, *returning: Any) -> list[Any]:
     """Insert rows that do not exist yet, by any of the table's unique rules.
 
@@ -193,8 +219,7 @@ def insert_once(session: Session, model: type[SQLModel], rows: Any, *returning: 
     the `returning` columns, for each that was inserted (never `rowcount`: it lies on PostgreSQL).
     """
     dialect = session.get_bind().dialect.name
-    table = model.__table__  # type: ignore[attr-defined]
-    insert = (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
+    insert = (sqlite_insert if dialect == "sqlite" else postgresql_insert)(model)
     if isinstance(rows, SelectBase):
         insert = insert.from_select([column.name for column in rows.selected_columns], rows)
     else:

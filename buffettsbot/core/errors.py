@@ -1,7 +1,10 @@
 """Everything that goes wrong on purpose.
 
 * BuffettsbotError
-  - NotFound       404   no such user, plan, payment
+  - NotFound       404   no such thing
+    - UnknownUser        nobody of that name or id is registered
+    - UnknownPlan        that period is not on sale
+    - NoMembership       they have none that runs
   - Conflict       409   it exists already, or is in the way
   - Invalid        422   the value itself is wrong
   - NotAllowed     403   it may not be done
@@ -27,6 +30,18 @@ class BuffettsbotError(Exception):
 class NotFound(BuffettsbotError):
     slug = "not-found"
     http_status = 404
+
+
+class UnknownUser(NotFound):
+    slug = "unknown-user"
+
+
+class UnknownPlan(NotFound):
+    slug = "unknown-plan"
+
+
+class NoMembership(NotFound):
+    slug = "no-membership"
 
 
 class Conflict(BuffettsbotError):

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, or_, select, tuple_, update
 from sqlmodel import Session, col
 
-from buffettsbot.core.db import PAGE, Database, insert_once
-from buffettsbot.core.errors import NotFound
+from buffettsbot.core.db import Database, insert_once, paged
+from buffettsbot.core.errors import NoMembership
 from buffettsbot.core.models import Plan, Subscription, TelegramUser
 from buffettsbot.core.users import is_person, unknown
 
@@ -119,7 +119,7 @@ def _member(row: Any, now: datetime, soon: timedelta) -> Member:
 def find_member(db: Database, person: str | int, *, now: datetime) -> Member | None:
     """Return a person's membership, running or not; None when they never had one.
 
-    Raises NotFound when the person is not known.
+    Raises UnknownUser.
     """
     with db.read() as session:
         row = session.execute(_members().where(is_person(person))).first()
@@ -134,10 +134,10 @@ def find_member(db: Database, person: str | int, *, now: datetime) -> Member | N
 
 
 def running_member(db: Database, person: str | int, *, now: datetime) -> Member:
-    """Return a running membership. Raises NotFound: no such person, or nothing that runs."""
+    """Return a running membership. Raises UnknownUser, or NoMembership."""
     member = find_member(db, person, now=now)
     if member is None or member.status == "expired":
-        raise NotFound("Subscription not found")
+        raise NoMembership(f"{str(person)[:40]!r} has no membership that runs.")
     return member
 
 
@@ -155,22 +155,17 @@ def list_members(
     `active` is everyone whose time runs, those who expire soon included.
     """
     soon = within or SOON
-    after: tuple[datetime, int] | None = None
-    left = limit
-    while left is None or left > 0:
-        query = _members().where(*_conditions(status, within, plan, now, soon))
-        if after is not None:
-            key = tuple_(col(Subscription.end_date), col(Subscription.customer_id))
-            query = query.where(key > after)
-        size = PAGE if left is None else min(PAGE, left)
-        query = query.order_by(col(Subscription.end_date), col(Subscription.customer_id))
+    end, customer = col(Subscription.end_date), col(Subscription.customer_id)
+    query = _members().where(*_conditions(status, within, plan, now, soon)).order_by(end, customer)
+
+    def fetch(last: Member | None, size: int) -> list[Member]:
+        page = query
+        if last is not None:
+            page = query.where(tuple_(end, customer) > (last.end_date, last.chat_id))
         with db.read() as session:
-            page = session.execute(query.limit(size)).all()
-        yield from (_member(row, now, soon) for row in page)
-        if len(page) < size:
-            return
-        left = None if left is None else left - size
-        after = (page[-1].end_date, page[-1].chat_id)
+            return [_member(row, now, soon) for row in session.execute(page.limit(size))]
+
+    return paged(fetch, limit)
 
 
 def _conditions(

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlmodel import col
 
-from buffettsbot.core.db import PAGE, Database
+from buffettsbot.core.db import Database, paged
 from buffettsbot.core.errors import NotFound
 from buffettsbot.core.models import Payment, Plan, TelegramUser
 from buffettsbot.core.tron import parse_hash
@@ -56,24 +56,18 @@ def list_payments(
     limit: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the ledger's entries, the newest first, page by page. Amounts in micro-USDT."""
-    before: int | None = None
-    left = limit
-    while left is None or left > 0:
-        query = _entries()
-        if status is not None:
-            query = query.where(col(Payment.status) == status)
-        if customer_id is not None:
-            query = query.where(col(Payment.customer_id) == customer_id)
-        if before is not None:
-            query = query.where(col(Payment.id) < before)
-        size = PAGE if left is None else min(PAGE, left)
+    query = _entries().order_by(col(Payment.id).desc())
+    if status is not None:
+        query = query.where(col(Payment.status) == status)
+    if customer_id is not None:
+        query = query.where(col(Payment.customer_id) == customer_id)
+
+    def fetch(last: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
+        page = query.where(col(Payment.id) < last["id"]) if last else query
         with db.read() as session:
-            page = session.execute(query.order_by(col(Payment.id).desc()).limit(size)).all()
-        yield from (_entry(row) for row in page)
-        if len(page) < size:
-            return
-        left = None if left is None else left - size
-        before = page[-1][0].id
+            return [_entry(row) for row in session.execute(page.limit(size))]
+
+    return paged(fetch, limit)
 
 
 def show_payment(db: Database, transaction_hash: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from buffettsbot.core.db import Database, insert_once
-from buffettsbot.core.errors import Conflict, Invalid, NotFound
+from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.models import PERIODS, Plan
 
 HIGHEST_PRICE = 1_000_000
@@ -20,12 +20,12 @@ _LENGTHS = {(1, "month"): "1 month", (3, "month"): "3 months", (6, "month"): "6 
 def parse_period(text: str) -> str:
     """Given a period as people write it (`1 month`, `3months`, `12 months`), return the plan's own.
 
-    Raises NotFound for any other length.
+    Raises UnknownPlan for any other length.
     """
     match = re.fullmatch(r"\s*(\d{1,2})[\s_-]*(month|year)s?\s*", text.lower()[:40], re.ASCII)
     period = _LENGTHS.get((int(match[1]), match[2])) if match else None
     if period is None:
-        raise NotFound(f"There is no period {text[:40]!r}. Choose one of: {', '.join(PERIODS)}.")
+        raise UnknownPlan(f"There is no period {text[:40]!r}. Choose one of: {', '.join(PERIODS)}.")
     return period
 
 
@@ -71,13 +71,13 @@ def create_plan(db: Database, *, period: str, price: int) -> Plan:
 def set_price(db: Database, *, period: str, price: int) -> Plan:
     """Change the price of what is on sale; claims made before keep the price they saw.
 
-    Raises NotFound when the period is not on sale, Invalid for a price that is not 1 to 1,000,000.
+    Raises UnknownPlan when the period is not on sale, Invalid for a price out of 1 to 1,000,000.
     """
     return _change(db, period, price=_checked(price))
 
 
 def retire_plan(db: Database, *, period: str) -> Plan:
-    """Take a period off sale; its history stays. Raises NotFound when it is not on sale."""
+    """Take a period off sale; its history stays. Raises UnknownPlan when it is not on sale."""
     return _change(db, period, is_active=False)
 
 
@@ -91,7 +91,7 @@ def _change(db: Database, period: str, **values: object) -> Plan:
             .returning(Plan)
         ).first()
     if changed is None:
-        raise NotFound(
+        raise UnknownPlan(
             f"No plan for {period} is on sale. To put it on sale: "
             f'buffettsbot plans create "{period}" PRICE'
         )

@@ -110,7 +110,8 @@ def _database_url(secret: SecretStr) -> SecretStr:
     return SecretStr(f"{scheme}://{rest}")
 
 
-def _bind(text: str) -> str:
+def parse_bind(text: str) -> str:
+    """Given `host:port` or `unix:/path`, return it. Raise ValueError otherwise."""
     if text.startswith("unix:/"):
         return text
     host, _, port = text.rpartition(":")
@@ -171,7 +172,7 @@ class Settings(BaseSettings):
     telegram_url: HttpUrl = "https://api.telegram.org"
     group_id: int | None = None
     api_token: SecretStr | None = None
-    bind: Annotated[str, AfterValidator(_bind)] = "127.0.0.1:8000"
+    bind: Annotated[str, AfterValidator(parse_bind)] = "127.0.0.1:8000"
     timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = ZoneInfo("UTC")
     language: Literal["en", "ru"] = "en"
     community: str = Field("our community", max_length=100)

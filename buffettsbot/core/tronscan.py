@@ -23,7 +23,7 @@ class _Item(BaseModel):
     contract_address: str
     from_address: str
     to_address: str
-    amount_str: str = Field(pattern=r"\A[0-9]{1,78}\Z")
+    amount_str: str = Field(pattern="^[0-9]{1,78}$")
 
 
 class _Transaction(BaseModel):

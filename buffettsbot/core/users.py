@@ -1,15 +1,15 @@
 """Who is known: people whom Telegram vouches for, found by chat id or by name."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from buffettsbot.core.db import PAGE, Database, insert_once
-from buffettsbot.core.errors import Conflict, Invalid, NotFound
+from buffettsbot.core.db import Database, insert_once, paged
+from buffettsbot.core.errors import Conflict, Invalid, UnknownUser
 from buffettsbot.core.models import TelegramUser
 
 LARGEST_ID = 2**52 - 1  # Telegram's own promise: at most 52 significant bits
@@ -38,10 +38,18 @@ def parse_chat_id(text: str | int) -> int:
     return chat_id
 
 
+def parse_display_name(name: str) -> str:
+    """Given a first or last name, return it without what no database holds. Raises Invalid."""
+    clean = name.replace("\0", "").strip()
+    if len(clean) > LONGEST_NAME or any("\ud800" <= letter <= "\udfff" for letter in clean):
+        raise Invalid(f"A name has at most {LONGEST_NAME} characters.")
+    return clean
+
+
 def is_person(person: str | int) -> ColumnElement[bool]:
     """Return the condition that finds a person named by `@username`, `username` or chat id.
 
-    Raises NotFound for what can be no one's name.
+    Raises UnknownUser for what can be no one's name.
     """
     text = str(person).strip().strip("\"'")
     try:
@@ -52,16 +60,16 @@ def is_person(person: str | int) -> ColumnElement[bool]:
         raise unknown(person) from None
 
 
-def unknown(person: str | int) -> NotFound:
+def unknown(person: str | int) -> UnknownUser:
     """The error for a person nobody registered."""
-    return NotFound(
+    return UnknownUser(
         f"No user {str(person)[:40]!r} is known. People are registered by the bot, or with: "
         "buffettsbot users add CHAT_ID USERNAME"
     )
 
 
 def find(session: Session, person: str | int) -> TelegramUser:
-    """Return the person. Raises NotFound."""
+    """Return the person. Raises UnknownUser."""
     user = session.exec(select(TelegramUser).where(is_person(person))).first()
     if user is None:
         raise unknown(person)
@@ -69,24 +77,25 @@ def find(session: Session, person: str | int) -> TelegramUser:
 
 
 def show_user(db: Database, person: str | int) -> TelegramUser:
-    """Return the person. Raises NotFound."""
+    """Return the person. Raises UnknownUser."""
     with db.read() as session:
         return find(session, person)
 
 
-def list_users(db: Database, *, staff_only: bool = False) -> Iterator[TelegramUser]:
+def list_users(
+    db: Database, *, staff_only: bool = False, limit: int | None = None
+) -> Iterator[TelegramUser]:
     """Yield everyone by chat id, page by page."""
-    after = 0
-    while True:
-        query = select(TelegramUser).where(TelegramUser.chat_id > after)
-        if staff_only:
-            query = query.where(col(TelegramUser.is_staff))
+    query = select(TelegramUser).order_by(col(TelegramUser.chat_id))
+    if staff_only:
+        query = query.where(col(TelegramUser.is_staff))
+
+    def fetch(last: TelegramUser | None, size: int) -> Sequence[TelegramUser]:
+        after = last.chat_id if last else 0
         with db.read() as session:
-            page = session.exec(query.order_by(col(TelegramUser.chat_id)).limit(PAGE)).all()
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].chat_id
+            return session.exec(query.where(TelegramUser.chat_id > after).limit(size)).all()
+
+    return paged(fetch, limit)
 
 
 def register(
@@ -109,7 +118,7 @@ def register(
     }
     for field, name in (("first_name", first_name), ("last_name", last_name)):
         if name is not None:
-            profile[field] = _display_name(name)
+            profile[field] = parse_display_name(name)
     for _ in range(3):
         try:
             with db.begin() as session:
@@ -148,15 +157,8 @@ def _register(
     return find(session, chat_id), bool(created)
 
 
-def _display_name(name: str) -> str:
-    clean = name.replace("\0", "").strip()
-    if len(clean) > LONGEST_NAME or any("\ud800" <= letter <= "\udfff" for letter in clean):
-        raise Invalid(f"A name has at most {LONGEST_NAME} characters.")
-    return clean
-
-
 def set_staff(db: Database, person: str | int, *, is_staff: bool) -> TelegramUser:
-    """Promote or demote; staff receive the admin notices. Raises NotFound; repeating is
+    """Promote or demote; staff receive the admin notices. Raises UnknownUser; repeating is
     harmless."""
     with db.begin() as session:
         user: TelegramUser | None = session.scalars(

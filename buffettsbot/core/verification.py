@@ -45,13 +45,13 @@ PENDING_REASONS = frozenset(
 SENTENCES = {
     Reason.ACCEPTED: "The payment is good.",
     Reason.NOT_FOUND: "The blockchain does not show this transaction yet. "
-    "It is asked again by itself; check that the hash is of the payment itself, whole.",
+    "A claim is asked again by itself; check that the hash is of the payment itself, whole.",
     Reason.UNCONFIRMED: "The transaction is seen but not final yet; that takes about a minute. "
-    "It is asked again by itself.",
+    "A claim is asked again by itself.",
     Reason.SOURCE_UNAVAILABLE: "The blockchain services do not answer just now. "
-    "The claim is written down and asked again by itself; nothing has to be done.",
+    "A claim waits, and is asked again by itself; nothing has to be done.",
     Reason.SOURCES_DISAGREE: "The blockchain services do not say the same of this transaction. "
-    "It is asked again by itself; if it stays so, look at the transaction by hand.",
+    "A claim is asked again by itself; if it stays so, look at the transaction by hand.",
     Reason.HELD_FOR_REVIEW: "The payment is good, but the sender is marked as risky. "
     "An admin decides: payments approve or payments reject.",
     Reason.MALFORMED_HASH: "This is not a transaction hash. Copy it again from the wallet that "

@@ -1,0 +1,106 @@
+"""The admins' command line: options, one call into the core, output.
+
+Groups are imported when they are used, so that `--help` and `--version` stay instant; every
+deliberate error becomes one sentence on stderr and one exit code here, and nowhere else.
+"""
+
+import json
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from buffettsbot import __version__
+from buffettsbot.core.errors import BuffettsbotError
+
+# What each module holds, in the words that `buffettsbot --help` shows without importing it.
+COMMANDS = {
+    "verify": "Judge a transaction hash; changes nothing.",
+    "plans": "What is on sale.",
+    "users": "Who is known, and who is staff.",
+    "subscribers": "Who is in: list, show, claim.",
+    "payments": "The ledger of every hash ever claimed.",
+    "pass": "What the timers run: settle.",
+    "serve": "Serve the HTTP API for the bot.",
+    "db": "The database: upgrade, status.",
+    "sandbox": "Serve an emulated TRON and Telegram on loopback.",
+    "demo": "Play the whole story in a temporary place.",
+}
+_MODULES = {"pass": "passes"}
+
+
+class Root(TyperGroup):
+    """The commands, loaded on demand, and the one place where deliberate errors end."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of a newcomer's interest."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a stand-in that knows its help; `resolve_command` loads the real one."""
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the real command that is to run."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            module = import_module(f"buffettsbot.cli.{_MODULES.get(name or '', name)}")
+            command = typer.main.get_command(module.app)
+            command.name = name
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; an error of ours is a sentence and an exit code, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except BuffettsbotError as error:
+            _complain(error, as_json="json" in ctx.meta)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+
+
+def _complain(error: BuffettsbotError, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"error": error.slug, "message": str(error)}), err=True)
+    else:
+        typer.echo(f"error: {error}", err=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"buffettsbot {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=Root,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Paid Telegram memberships, bought with TRC-20 USDT.
+
+    Data goes to stdout, words to stderr. Exit codes: 0 done, 1 a bug or some items failed, 2 wrong
+    usage, 4 the answer is no, 5 not now, try again.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="buffettsbot")

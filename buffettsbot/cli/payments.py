@@ -1,0 +1,131 @@
+"""buffettsbot payments: the ledger of every hash ever claimed."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from buffettsbot.cli.options import Csv, Hash, Json, Limit, group_settings, opened
+from buffettsbot.cli.output import (
+    field,
+    handle,
+    moment,
+    person,
+    short_hash,
+    show_lines,
+    show_object,
+    show_rows,
+    when,
+)
+from buffettsbot.core import payments
+from buffettsbot.core.models import PAYMENT_STATUSES
+from buffettsbot.core.money import to_usdt
+
+app = typer.Typer(help="The ledger of every hash ever claimed.", **group_settings)
+
+FIELDS = (
+    "id",
+    "transaction_hash",
+    "customer_id",
+    "telegram_username",
+    "plan_id",
+    "plan",
+    "price",
+    "status",
+    "reason",
+    "amount",
+    "sender",
+    "paid_at",
+    "claimed_at",
+    "decided_at",
+    "attempts",
+    "next_check_at",
+    "period_start",
+    "period_end",
+)
+
+
+def _status(value: str | None) -> str | None:
+    if value is not None and value not in PAYMENT_STATUSES:
+        raise typer.BadParameter(f"choose one of {', '.join(PAYMENT_STATUSES)}")
+    return value
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    status: Annotated[
+        str | None,
+        typer.Option(callback=_status, help=f"Only these: {', '.join(PAYMENT_STATUSES)}."),
+    ] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """List the ledger, the newest first."""
+    app_ = opened(ctx)
+    columns = (
+        moment("claimed", "claimed_at", app_.settings.timezone),
+        person(id_field="customer_id"),
+        field("plan", "plan"),
+        short_hash(),
+        field("amount", "amount", right=True),
+        field("status", "status", coloured=True),
+    )
+    show_rows(
+        map(as_row, payments.list_payments(app_.db, status=status, limit=limit)),
+        columns,
+        as_json=as_json,
+        as_csv=as_csv,
+        fields=FIELDS,
+        empty="No payment matches. Claims come from the bot, or from: "
+        "buffettsbot subscribers claim USER PERIOD HASH",
+    )
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    transaction_hash: Hash,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="With what the chain sources answered.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a payment, and whoever else claimed its hash."""
+    app_ = opened(ctx)
+    first, *others = payments.show_payment(app_.db, transaction_hash)
+    row = as_row(first) | ({"evidence": first["evidence"]} if evidence else {})
+    if as_json:
+        show_object(row | {"other_claims": [as_row(other) for other in others]})
+        return
+    zone = app_.settings.timezone
+    show_lines(
+        [
+            ("hash", row["transaction_hash"]),
+            ("status", row["status"]),
+            ("reason", row["reason"]),
+            ("customer", handle(row["telegram_username"], row["customer_id"])),
+            ("plan", f"{row['plan']}, {row['price']} USDT"),
+            ("amount", f"{row['amount']} USDT" if row["amount"] else "–"),
+            ("sender", row["sender"] or "–"),
+            ("paid", when(row["paid_at"], zone)),
+            ("claimed", when(row["claimed_at"], zone)),
+            ("decided", when(row["decided_at"], zone)),
+            ("next check", when(row["next_check_at"], zone)),
+            ("bought", f"{when(row['period_start'], zone)} to {when(row['period_end'], zone)}"),
+            *(("also claimed by", _claimant(other)) for other in others),
+        ]
+    )
+    if evidence:
+        show_object({"evidence": first["evidence"]})
+
+
+def as_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ledger entry as the command line shows it: without evidence, amounts in USDT."""
+    amount = None if entry["amount"] is None else to_usdt(entry["amount"])
+    return {name: entry[name] for name in FIELDS} | {"amount": amount}
+
+
+def _claimant(entry: Mapping[str, Any]) -> str:
+    return f"{handle(entry['telegram_username'], entry['customer_id'])}: {entry['reason']}"

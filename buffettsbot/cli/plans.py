@@ -1,0 +1,66 @@
+"""buffettsbot plans: what is on sale."""
+
+from typing import Annotated
+
+import typer
+
+from buffettsbot.cli.options import Csv, Json, Period, Yes, group_settings, opened
+from buffettsbot.cli.output import field, say, show_object, show_rows
+from buffettsbot.core import plans
+from buffettsbot.core.models import Plan
+
+app = typer.Typer(help="What is on sale.", **group_settings)
+
+Price = Annotated[int, typer.Argument(min=1, help="Whole USDT.")]
+
+FIELDS = ("id", "period", "price", "is_active")
+COLUMNS = (
+    field("period", "period"),
+    field("price, USDT", "price", right=True),
+    field("on sale", "is_active"),
+)
+
+
+@app.command("list")
+def list_(ctx: typer.Context, as_json: Json = False, as_csv: Csv = False) -> None:
+    """List the plans, retired ones included."""
+    rows = (plan.model_dump(include=set(FIELDS)) for plan in plans.list_plans(opened(ctx).db))
+    show_rows(
+        rows,
+        COLUMNS,
+        as_json=as_json,
+        as_csv=as_csv,
+        fields=FIELDS,
+        empty='Nothing is on sale yet. For example: buffettsbot plans create "1 month" 50',
+    )
+
+
+@app.command()
+def create(ctx: typer.Context, period: Period, price: Price, as_json: Json = False) -> None:
+    """Put a period on sale."""
+    plan = plans.create_plan(opened(ctx).db, period=period, price=price)
+    _show(plan, f"{plan.period} is on sale for {plan.price} USDT.", as_json=as_json)
+
+
+@app.command("set-price")
+def set_price(ctx: typer.Context, period: Period, price: Price, as_json: Json = False) -> None:
+    """Change a price; claims made before keep the price they saw."""
+    plan = plans.set_price(opened(ctx).db, period=period, price=price)
+    _show(plan, f"{plan.period} costs {plan.price} USDT from now on.", as_json=as_json)
+
+
+@app.command()
+def retire(ctx: typer.Context, period: Period, yes: Yes = False, as_json: Json = False) -> None:
+    """Take a period off sale; memberships that run are not touched."""
+    app_ = opened(ctx)
+    if not yes:
+        typer.confirm(f"Take {plans.parse_period(period)} off sale?", abort=True, err=True)
+    plan = plans.retire_plan(app_.db, period=period)
+    _show(plan, f"{plan.period} is off sale.", as_json=as_json)
+
+
+def _show(plan: Plan, words: str, *, as_json: bool) -> None:
+    if as_json:
+        show_object(plan.model_dump(include=set(FIELDS)))
+    else:
+        say(words)

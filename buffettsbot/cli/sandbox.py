@@ -1,0 +1,31 @@
+"""buffettsbot sandbox: an emulated TRON and Telegram on loopback."""
+
+from typing import Annotated
+
+import typer
+
+from buffettsbot.cli.options import command_settings
+from buffettsbot.cli.output import say, show_lines
+from buffettsbot.http.sandbox import make_sandbox
+from buffettsbot.http.server import Server
+
+app = typer.Typer(**command_settings)
+
+THREADS = 64
+
+
+@app.command()
+def sandbox(
+    bind: Annotated[str, typer.Option(help="host:port on loopback.")] = "127.0.0.1:8900",
+) -> None:
+    """Serve an emulated Tronscan, TronGrid and Telegram; nothing of it is real money.
+
+    The settings that point buffettsbot at it are shown; GET /_sandbox/ lists how to make payments,
+    make the services fail, and read what was sent.
+    """
+    server = Server(make_sandbox(), bind, threads=THREADS)
+    server.stop_on_signals()
+    say(f"The sandbox serves on {server.address}; how to drive it: {server.address}/_sandbox/")
+    names = ("TRONSCAN_URL", "TRONGRID_URL", "TELEGRAM_URL")
+    show_lines((f"BUFFETTSBOT_{name}={server.address}", "") for name in names)
+    server.run()

@@ -1,0 +1,77 @@
+"""buffettsbot serve: the HTTP API."""
+
+import ipaddress
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from buffettsbot.cli.options import command_settings, opened
+from buffettsbot.cli.output import say
+from buffettsbot.core.errors import NotAllowed
+from buffettsbot.core.settings import Settings, parse_bind
+from buffettsbot.core.sources import open_chain
+from buffettsbot.http.api import Api
+from buffettsbot.http.server import Server
+
+app = typer.Typer(**command_settings)
+
+THREADS = 48
+CHAIN_SLOTS = 36
+
+
+@app.command()
+def serve(
+    ctx: typer.Context,
+    bind: Annotated[
+        str | None, typer.Option(help="host:port or unix:/path; 127.0.0.1:8000 by default.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
+) -> None:
+    """Serve the HTTP API until SIGTERM; requests in flight are finished."""
+    app_ = opened(ctx)
+    place = _place(bind, app_.settings)
+    _log_to_stderr(quiet=quiet)
+    api = Api(app_, open_chain(app_.settings), chain_slots=CHAIN_SLOTS)
+    server = Server(api.wsgi(), place, threads=THREADS)
+    server.stop_on_signals()
+    if app_.settings.api_token is None:
+        say("No BUFFETTSBOT_API_TOKEN is set: everyone on this host may use the API.")
+    say(f"Serving on {server.address}")
+    server.run()
+
+
+def _place(bind: str | None, settings: Settings) -> str:
+    """Return where to listen. Raises NotAllowed for a place that others reach without a token."""
+    settings.require("bind", "api_token", "timezone")
+    try:
+        place = parse_bind(bind) if bind else settings.bind
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--bind") from None
+    if settings.api_token is None and not _is_local(place):
+        raise NotAllowed(
+            f"Without BUFFETTSBOT_API_TOKEN the API is served only on loopback or a unix socket, "
+            f"not on {place}. Set a token, or bind to 127.0.0.1."
+        )
+    return place
+
+
+def _is_local(place: str) -> bool:
+    host = place.rpartition(":")[0].strip("[]")
+    try:
+        return (
+            place.startswith("unix:")
+            or host == "localhost"
+            or ipaddress.ip_address(host).is_loopback
+        )
+    except ValueError:
+        return False
+
+
+def _log_to_stderr(*, quiet: bool) -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines hold URLs, so tokens
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    if quiet:
+        logging.getLogger("buffettsbot.access").setLevel(logging.WARNING)

@@ -1,0 +1,175 @@
+"""buffettsbot subscribers: who is in."""
+
+from dataclasses import asdict, fields
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from buffettsbot.cli.options import (
+    Csv,
+    Hash,
+    Json,
+    Limit,
+    Period,
+    Person,
+    group_settings,
+    opened,
+)
+from buffettsbot.cli.output import (
+    field,
+    handle,
+    moment,
+    person,
+    say,
+    show_lines,
+    show_object,
+    show_rows,
+    when,
+)
+from buffettsbot.cli.payments import as_row as payment_row
+from buffettsbot.cli.verify import EXIT_CODES, as_row, say_verdict
+from buffettsbot.core import claims, memberships, outbox, payments, users
+from buffettsbot.core.memberships import STATUSES, Member
+from buffettsbot.core.plans import parse_period
+from buffettsbot.core.settings import parse_duration
+from buffettsbot.core.sources import open_chain
+
+app = typer.Typer(help="Who is in.", **group_settings)
+
+FIELDS = tuple(column.name for column in fields(Member))
+MESSAGE_FIELDS = ("kind", "status", "created_at", "sent_at", "error")
+
+
+def _status(value: str) -> str:
+    if value not in STATUSES:
+        raise typer.BadParameter(f"choose one of {', '.join(STATUSES)}")
+    return value
+
+
+def _duration(value: str | None) -> str | None:
+    try:
+        _ = value and parse_duration(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    status: Annotated[
+        str, typer.Option(callback=_status, help=f"One of {', '.join(STATUSES)}.")
+    ] = "active",
+    within: Annotated[
+        str | None, typer.Option(callback=_duration, help="Only those that end so soon, as 7d.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option(metavar="PERIOD", help="Only this plan.")] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """List memberships, those that end first first."""
+    app_ = opened(ctx)
+    members = memberships.list_members(
+        app_.db,
+        now=app_.now(),
+        status=status,
+        within=parse_duration(within) if within else None,
+        plan=parse_period(plan) if plan else None,
+        limit=limit,
+    )
+    columns = (
+        person(),
+        field("plan", "plan"),
+        field("price", "price", right=True),
+        moment("ends", "end_date", app_.settings.timezone),
+        field("status", "status", coloured=True),
+        field("in group", "at_private_group"),
+    )
+    show_rows(
+        map(asdict, members),
+        columns,
+        as_json=as_json,
+        as_csv=as_csv,
+        fields=FIELDS,
+        empty="Nobody matches. Everyone who ever was in: buffettsbot subscribers list --status all",
+    )
+
+
+@app.command()
+def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
+    """Show a person's membership, payments, and what they were sent."""
+    app_ = opened(ctx)
+    user = users.show_user(app_.db, who)
+    member = memberships.find_member(app_.db, user.chat_id, now=app_.now())
+    ledger = [
+        payment_row(entry)
+        for entry in islice(payments.list_payments(app_.db, customer_id=user.chat_id), 50)
+    ]
+    messages = [
+        message.model_dump(include=set(MESSAGE_FIELDS))
+        for message in outbox.for_chat(app_.db, user.chat_id)
+    ]
+    if as_json:
+        membership = asdict(member) if member else None
+        data: dict[str, Any] = {"user": user.model_dump(), "membership": membership}
+        show_object(data | {"payments": ledger, "messages": messages})
+        return
+    zone = app_.settings.timezone
+    facts = [("user", f"{handle(user.telegram_username, user.chat_id)} ({user.chat_id})")]
+    if member is None:
+        facts.append(("membership", "none yet"))
+    else:
+        facts += [
+            ("status", member.status),
+            ("plan", member.plan or "granted"),
+            ("since", when(member.start_date, zone)),
+            ("ends", when(member.end_date, zone)),
+            ("hash", member.transaction_hash),
+            ("in group", "yes" if member.at_private_group else "no"),
+        ]
+    facts += [
+        ("payment", f"{row['status']} ({row['reason']}), {row['plan']}, {row['transaction_hash']}")
+        for row in ledger
+    ]
+    facts += [
+        ("message", f"{row['kind']}, {row['status']}, {when(row['created_at'], zone)}")
+        for row in messages
+    ]
+    show_lines(facts)
+
+
+@app.command()
+def claim(
+    ctx: typer.Context,
+    who: Person,
+    period: Period,
+    transaction_hash: Hash,
+    as_json: Json = False,
+) -> None:
+    """Sell a membership for a hash. Exits 0 when it is sold, 4 when refused, 5 when not yet."""
+    app_ = opened(ctx)
+    outcome = claims.claim(
+        app_.db,
+        open_chain(app_.settings),
+        app_.settings.expectation,
+        person=who,
+        period=period,
+        transaction_hash=transaction_hash,
+        now=app_.now(),
+    )
+    if as_json:
+        bought = {
+            "customer": outcome.customer_id,
+            "plan": outcome.plan_id,
+            "start_date": outcome.start_date,
+            "end_date": outcome.end_date,
+            "retry_after": outcome.retry_after,
+        }
+        show_object(as_row(outcome.verdict, outcome.transaction_hash) | bought)
+    else:
+        say_verdict(outcome.verdict)
+        if outcome.end_date is not None:
+            say(f"The membership runs until {when(outcome.end_date, app_.settings.timezone)}.")
+    raise typer.Exit(EXIT_CODES[outcome.verdict.verdict])

@@ -1,0 +1,118 @@
+"""buffettsbot users: who is known, and who is staff."""
+
+from typing import Annotated
+
+import typer
+
+from buffettsbot.cli.options import Csv, Json, Limit, Person, group_settings, opened
+from buffettsbot.cli.output import (
+    Column,
+    field,
+    handle,
+    moment,
+    say,
+    show_lines,
+    show_object,
+    show_rows,
+    when,
+)
+from buffettsbot.core import users
+from buffettsbot.core.models import TelegramUser
+
+app = typer.Typer(help="Who is known, and who is staff.", **group_settings)
+
+FIELDS = tuple(TelegramUser.model_fields)
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    staff: Annotated[bool, typer.Option("--staff", help="Only staff.")] = False,
+    limit: Limit = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """List everyone who is known."""
+    app_ = opened(ctx)
+    columns = (
+        field("chat id", "chat_id", right=True),
+        Column("username", lambda row: _at(row["telegram_username"]), fold=True),
+        Column("name", lambda row: f"{row['first_name']} {row['last_name']}".strip(), fold=True),
+        field("staff", "is_staff"),
+        field("in group", "at_private_group"),
+        moment("since", "date_joined", app_.settings.timezone),
+    )
+    show_rows(
+        (user.model_dump() for user in users.list_users(app_.db, staff_only=staff, limit=limit)),
+        columns,
+        as_json=as_json,
+        as_csv=as_csv,
+        fields=FIELDS,
+        empty="Nobody is known yet. The bot registers people, or: "
+        "buffettsbot users add CHAT_ID USERNAME",
+    )
+
+
+@app.command()
+def show(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
+    """Show one person."""
+    app_ = opened(ctx)
+    user = users.show_user(app_.db, person)
+    if as_json:
+        show_object(user.model_dump())
+        return
+    show_lines(
+        [
+            ("chat id", str(user.chat_id)),
+            ("username", _at(user.telegram_username)),
+            ("name", f"{user.first_name} {user.last_name}".strip() or "–"),
+            ("staff", "yes" if user.is_staff else "no"),
+            ("in group", "yes" if user.at_private_group else "no"),
+            ("since", when(user.date_joined, app_.settings.timezone)),
+        ]
+    )
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    chat_id: Annotated[str, typer.Argument(help="Telegram's number for the person.")],
+    username: Annotated[str, typer.Argument(help="With or without @.")],
+    first_name: Annotated[str | None, typer.Option(help="First name.")] = None,
+    last_name: Annotated[str | None, typer.Option(help="Last name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Register a person, or update their profile."""
+    app_ = opened(ctx)
+    user, created = users.register(
+        app_.db,
+        chat_id=users.parse_chat_id(chat_id),
+        telegram_username=username,
+        first_name=first_name,
+        last_name=last_name,
+        now=app_.now(),
+    )
+    _show(user, "is registered" if created else "was known; the profile is updated", as_json)
+
+
+@app.command()
+def promote(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
+    """Make a person staff: they receive the admin notices."""
+    _show(users.set_staff(opened(ctx).db, person, is_staff=True), "is staff", as_json)
+
+
+@app.command()
+def demote(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
+    """End a person's being staff."""
+    _show(users.set_staff(opened(ctx).db, person, is_staff=False), "is not staff", as_json)
+
+
+def _show(user: TelegramUser, words: str, as_json: bool) -> None:
+    if as_json:
+        show_object(user.model_dump())
+    else:
+        say(f"{handle(user.telegram_username, user.chat_id)} ({user.chat_id}) {words}.")
+
+
+def _at(username: str | None) -> str:
+    return f"@{username}" if username else "–"

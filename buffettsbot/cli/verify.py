@@ -1,0 +1,73 @@
+"""buffettsbot verify: what a transaction hash is worth."""
+
+from typing import Annotated
+
+import typer
+
+from buffettsbot.cli.options import Hash, Json, command_settings, opened
+from buffettsbot.cli.output import COLOURS, say, show_lines, show_object, when
+from buffettsbot.core import claims
+from buffettsbot.core.money import to_usdt
+from buffettsbot.core.sources import open_chain
+from buffettsbot.core.verification import Verdict
+
+app = typer.Typer(**command_settings)
+
+EXIT_CODES = {"accepted": 0, "refused": 4, "pending": 5}
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    transaction_hash: Hash,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="PERIOD", help="The plan it has to pay for.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a transaction hash; changes nothing. Exits 0 for good, 4 for no, 5 for not yet."""
+    app_ = opened(ctx)
+    canonical, verdict, periods = claims.verify(
+        app_.db,
+        open_chain(app_.settings),
+        app_.settings.expectation,
+        transaction_hash=transaction_hash,
+        period=plan,
+        now=app_.now(),
+    )
+    if as_json:
+        show_object(as_row(verdict, canonical) | {"plans": periods})
+    else:
+        say_verdict(verdict)
+        zone = app_.settings.timezone
+        facts = {
+            "amount": verdict.amount and f"{to_usdt(verdict.amount)} USDT",
+            "from": verdict.sender,
+            "to": verdict.recipient,
+            "time": verdict.time and when(verdict.time, zone),
+            "seen by": verdict.source,
+            "pays for": ", ".join(periods),
+        }
+        show_lines((name, text) for name, text in facts.items() if text)
+    raise typer.Exit(EXIT_CODES[verdict.verdict])
+
+
+def as_row(verdict: Verdict, transaction_hash: str | None) -> dict[str, object]:
+    """Return a verdict as the contract's JSON has it."""
+    return {
+        "transaction_hash": transaction_hash,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "detail": verdict.detail,
+        "amount": None if verdict.amount is None else to_usdt(verdict.amount),
+        "sender": verdict.sender,
+        "recipient": verdict.recipient,
+        "time": verdict.time,
+        "source": verdict.source,
+    }
+
+
+def say_verdict(verdict: Verdict) -> None:
+    """Say a verdict to a person, on stderr."""
+    style = f"bold {COLOURS[verdict.verdict]}"
+    say(f"{verdict.verdict} ({verdict.reason}): {verdict.detail}", style=style)

@@ -1,0 +1,137 @@
+"""One process, threads, waitress: bounded in every direction, and a stop that ends what it began.
+
+waitress reads requests without threads, so a slow sender costs a connection only; one that has not
+sent its whole request within `REQUEST_SECONDS` loses it.
+"""
+
+import errno
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask
+
+from buffettsbot.core.errors import Unavailable
+
+REQUEST_SECONDS = 30
+STOP_SECONDS = 25.0
+CONNECTIONS = 1000
+LARGEST_REQUEST = 1024 * 1024
+
+log = logging.getLogger("buffettsbot.serve")
+
+
+class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
+    """waitress' own refusals (malformed requests, giant bodies), as JSON like all the others."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = {"status": error.code, "success": False, "message": f"{error.reason}: {error.body}"}
+        text = json.dumps(body).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(text)
+        self.write(text)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection whose time runs from the first byte of a request, not from its latest."""
+
+    error_task_class = _JsonErrorTask
+    last_activity: float
+
+    def handle_read(self) -> None:
+        began = self.last_activity if self.request is not None else None
+        super().handle_read()
+        if began is not None and self.request is not None:
+            self.last_activity = began
+
+
+class Server:
+    """A WSGI application on `bind` (`host:port`, or `unix:/path`), listening once it exists.
+
+    Raises Unavailable when the place is taken or not to be had.
+    """
+
+    def __init__(
+        self, application: Callable[..., Iterable[bytes]], bind: str, *, threads: int
+    ) -> None:
+        self._map: dict[int, Any] = {}
+        place = (
+            {"unix_socket": bind.removeprefix("unix:"), "unix_socket_perms": "660"}
+            if bind.startswith("unix:")
+            else {"listen": bind}
+        )
+        try:
+            self._server = create_server(
+                application,
+                map=self._map,
+                threads=threads,
+                ident=None,
+                connection_limit=CONNECTIONS,
+                channel_timeout=REQUEST_SECONDS,
+                cleanup_interval=5,
+                max_request_body_size=LARGEST_REQUEST,
+                asyncore_use_poll=True,
+                clear_untrusted_proxy_headers=True,
+                **place,
+            )
+        except (OSError, ValueError) as error:
+            raise Unavailable(_why_not(bind, error)) from None
+        self._listeners = [d for d in self._map.values() if isinstance(d, BaseWSGIServer)]
+        for listener in self._listeners:
+            listener.channel_class = _Channel
+        self._stopping = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as a URL (with the real port when 0 was asked for)."""
+        name = self._listeners[0].socket.getsockname()
+        return f"unix:{name}" if isinstance(name, str) else f"http://{name[0]}:{name[1]}"
+
+    def run(self) -> None:
+        """Serve until `stop`; then finish the requests in flight, for at most 25 seconds."""
+        while not self._stopping.is_set():
+            self._turn()
+        for listener in self._listeners:
+            wasyncore.dispatcher.close(listener)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._busy() and time.monotonic() < deadline:
+            self._turn()
+        self._listeners[0].task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._map)
+
+    def stop(self, *_signal: object) -> None:
+        """End `run`; safe from any thread and from a signal handler."""
+        self._stopping.set()
+        self._listeners[0].pull_trigger()
+
+    def stop_on_signals(self) -> None:
+        """Let SIGTERM and SIGINT stop it gracefully."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+
+    def _turn(self) -> None:
+        wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+
+    def _busy(self) -> bool:
+        channels = [d for d in self._map.values() if isinstance(d, HTTPChannel)]
+        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+def _why_not(bind: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return (
+            f"{bind} is taken by another program. Stop that one, or choose another place with "
+            "--bind or BUFFETTSBOT_BIND."
+        )
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"Cannot listen on {bind}: {why}. Choose another place with --bind or BUFFETTSBOT_BIND."
