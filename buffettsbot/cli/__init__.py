@@ -4,6 +4,8 @@ Groups are imported when they are used, so that `--help` and `--version` stay in
 deliberate error becomes one sentence on stderr and one exit code here, and nowhere else.
 """
 
+import errno
+import io
 import json
 import os
 import sys
@@ -14,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from buffettsbot import __version__
-from buffettsbot.core.errors import BuffettsbotError
+from buffettsbot.core.errors import BuffettsbotError, Unavailable
 
 # What each module holds, in the words that `buffettsbot --help` shows without importing it.
 COMMANDS = {
@@ -57,20 +59,43 @@ class Root(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error of ours is a sentence and an exit code, not a traceback."""
         try:
-            return super().invoke(ctx)
+            return self._run(ctx)
         except BuffettsbotError as error:
-            _complain(error, as_json="json" in ctx.meta)
-            raise typer.Exit(error.exit_code) from None
+            raise _complained(error, ctx) from None
         except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_stdout()
             raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _forget_stdout()
+            full = Unavailable("The output cannot be written: the disk is full. Make room first.")
+            raise _complained(full, ctx) from None
+
+    def _run(self, ctx: Any) -> Any:
+        """Run a command, and see to it that all of its output has left."""
+        try:
+            result = super().invoke(ctx)
+        except typer.Exit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+        return result
 
 
-def _complain(error: BuffettsbotError, *, as_json: bool) -> None:
-    if as_json:
+def _forget_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complained(error: BuffettsbotError, ctx: typer.Context) -> typer.Exit:
+    """Say what is wrong, in JSON where that was asked for; return how to end."""
+    if "json" in ctx.meta:
         typer.echo(json.dumps({"error": error.slug, "message": str(error)}), err=True)
     else:
-        typer.echo(f"error: {error}", err=True)
+        from buffettsbot.cli.output import say  # rich, which --help does without
+
+        say(str(error), label="error", style="bold red")
+    return typer.Exit(error.exit_code)
 
 
 def _version(wanted: bool) -> None:
@@ -103,4 +128,6 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale without UTF-8 is no bug
     app(prog_name="buffettsbot")

@@ -1,5 +1,7 @@
 """buffettsbot db: the database."""
 
+from typing import Any
+
 import typer
 
 from buffettsbot.cli.options import Json, group_settings, opened
@@ -27,7 +29,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     """Show where the data is and which form it has."""
     db = opened(ctx, prepared=False).db
     found = db.version()
-    data = {
+    data: dict[str, Any] = {
         "database": db.engine.url.render_as_string(hide_password=True),
         "version": found,
         "newest": SCHEMA_VERSION,
@@ -36,6 +38,13 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
     if as_json:
         show_object(data)
     else:
-        show_lines((name.replace("_", " "), str(value)) for name, value in data.items())
+        show_lines(
+            [
+                ("database", data["database"]),
+                ("version", found or "none yet"),
+                ("newest", SCHEMA_VERSION),
+                ("up to date", "yes" if data["up_to_date"] else "no"),
+            ]
+        )
     if found != SCHEMA_VERSION:
         db.check_version()

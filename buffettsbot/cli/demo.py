@@ -155,6 +155,13 @@ def story(stage: Stage) -> None:
     _expect(sorted(notice["kind"] for notice in notices), ["admin-add", "admin-add", "admin-keep"])
 
 
+def _play(stage: Stage) -> None:
+    try:
+        story(stage)
+    except (WrongTurn, httpx.HTTPError, subprocess.SubprocessError) as error:
+        raise WrongTurn(f"step {stage.step}: {error}") from None
+
+
 def _expect(found: object, wanted: object) -> None:
     if found != wanted:
         raise WrongTurn(f"{found!r} was shown instead of {wanted!r}")
@@ -190,7 +197,10 @@ def _serving(environment: dict[str, str]) -> Iterator[str]:
 def _environment(directory: Path, sandbox_url: str, *, colour: bool) -> dict[str, str]:
     """The environment of a host where nothing but the demo is configured."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    nothing = directory / "empty.env"  # else a host's own settings would play along
+    nothing.touch()
     settings = {
+        "ENV_FILE": str(nothing),
         "DATABASE_URL": f"sqlite:///{directory / 'demo.db'}",
         "WALLET": WALLET,
         "TRONSCAN_URL": sandbox_url,
@@ -222,7 +232,7 @@ def demo() -> None:
                 httpx.Client(base_url=sandbox_url, trust_env=False) as sandbox,
                 httpx.Client(base_url=url, trust_env=False, timeout=30) as bot,
             ):
-                story(Stage(console, environment, sandbox, bot))
+                _play(Stage(console, environment, sandbox, bot))
     except (WrongTurn, httpx.HTTPError, subprocess.SubprocessError) as error:
         console.print(Text(f"\nThe demo went wrong: {error}", style="bold red"), soft_wrap=True)
         raise typer.Exit(1) from None

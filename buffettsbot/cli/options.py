@@ -1,12 +1,32 @@
 """What many commands share: their options, and the way to the core."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from buffettsbot.core.app import App, open_app
-from buffettsbot.core.settings import Settings
+from buffettsbot.core.errors import NotAllowed
+from buffettsbot.core.settings import Settings, load_settings
+
+# What a command asks of the settings, besides the database: the times it shows, the payments it
+# judges.
+TIMES = ("timezone",)
+PAYMENTS = (
+    "wallet",
+    "network",
+    "usdt_contract",
+    "chain_sources",
+    "chain_quorum",
+    "tronscan_url",
+    "trongrid_url",
+    "payment_max_age",
+    "underpayment_tolerance",
+    "hold_risky",
+)
+
+MOST_ROWS = 1_000_000_000
 
 
 def _remember_json(ctx: typer.Context, wanted: bool) -> bool:
@@ -15,13 +35,26 @@ def _remember_json(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
+def _not_with_json(ctx: typer.Context, wanted: bool) -> bool:
+    if wanted and "json" in ctx.meta:
+        raise typer.BadParameter("choose --json or --csv, not both")
+    return wanted
+
+
+def _limit(value: int | None) -> int | None:
+    if value is not None and not 1 <= value <= MOST_ROWS:
+        raise typer.BadParameter(f"a limit is a whole number from 1 to {MOST_ROWS:,}")
+    return value
+
+
 Json = Annotated[
     bool,
     typer.Option("--json", callback=_remember_json, is_eager=True, help="Show data as JSON."),
 ]
-Csv = Annotated[bool, typer.Option("--csv", help="Show data as CSV.")]
+Csv = Annotated[bool, typer.Option("--csv", callback=_not_with_json, help="Show data as CSV.")]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, metavar="N", help="Show at most N rows.")
+    int | None,
+    typer.Option("--limit", callback=_limit, metavar="N", help="At most N rows."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Person = Annotated[str, typer.Argument(metavar="USER", help="@username, username or chat id.")]
@@ -43,11 +76,28 @@ group_settings: dict[str, Any] = {
 command_settings: dict[str, Any] = group_settings | {"no_args_is_help": False}
 
 
-def opened(ctx: typer.Context, *, prepared: bool = True) -> App:
-    """Open the app for this command, and close its database when the command ends."""
-    app = open_app(prepared=prepared)
+def opened(ctx: typer.Context, *needs: str, prepared: bool = True) -> App:
+    """Open the app for this command, and close its database when the command ends.
+
+    `needs`: the settings it works with. Raises BadSettings, naming all that are wrong at once.
+    """
+    settings = load_settings()
+    settings.require("database_url", *needs)
+    app = open_app(settings, prepared=prepared)
     ctx.call_on_close(app.db.close)
     return app
+
+
+def confirm(question: str) -> None:
+    """Ask before something is destroyed. Raises NotAllowed unless the answer is yes."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline() if sys.stdin else ""
+    if not answer:
+        sys.stderr.write("\n")
+        raise NotAllowed("Nobody answered; nothing was changed. To go ahead unasked, add --yes.")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise NotAllowed("Nothing was changed.")
 
 
 def parse_time(text: str, settings: Settings) -> datetime:
@@ -57,8 +107,10 @@ def parse_time(text: str, settings: Settings) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("write a time such as 2026-01-31T00:00") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=settings.timezone)
-    return moment.astimezone(UTC)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=settings.timezone)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            "write a time such as 2026-01-31T00:00", param_hint="'--at'"
+        ) from None

@@ -1,26 +1,26 @@
 """The only printing in the command line: data to stdout, words to stderr.
 
-Lists stream: however long, only a page of rows is held. Colour and boxes are for terminals.
+Lists stream: however long, only a page of rows is held. Colour and rules are for terminals.
 """
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-PAGE_ROWS = 100
-PIPE_WIDTH = 400
+from buffettsbot.cli.table import GAP, Column, cells, fitted, printable, widths_of
+
+PAGE_ROWS = 500
 
 COLOURS = {
     "accepted": "green",
@@ -33,35 +33,38 @@ COLOURS = {
 }
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of a table for people: its heading, and the text of a row in it."""
-
-    title: str
-    text: Callable[[Mapping[str, Any]], str]
-    right: bool = False
-    coloured: bool = False
-    fold: bool = False
-
-
-def field(title: str, name: str, *, right: bool = False, coloured: bool = False) -> Column:
-    """A column that shows a field as it is; nothing where it is None."""
-    return Column(title, lambda row: _plain(row[name]), right=right, coloured=coloured)
+def field(
+    title: str, name: str, *, right: bool = False, coloured: bool = False, yields: int = 0
+) -> Column:
+    """A column that shows a field as it is; a dash where it is None."""
+    return Column(
+        title, lambda row: _plain(row[name]), right=right, coloured=coloured, yields=yields
+    )
 
 
 def person(title: str = "user", id_field: str = "chat_id") -> Column:
     """A column that names a person by username, or by id where they have none."""
-    return Column(title, lambda row: handle(row["telegram_username"], row[id_field]), fold=True)
+    return Column(title, lambda row: handle(row["telegram_username"], row[id_field]))
 
 
-def moment(title: str, name: str, zone: ZoneInfo) -> Column:
-    """A column that shows a time in the owner's zone, to the minute."""
-    return Column(title, lambda row: when(row[name], zone))
+def moment(title: str, name: str, zone: ZoneInfo, *, yields: int = 1) -> Column:
+    """A column that shows a time in the owner's zone, to the minute (to the day if need be)."""
+    return Column(
+        title,
+        lambda row: when(row[name], zone),
+        narrow=lambda row: when(row[name], zone, "%d %b %Y"),
+        yields=yields,
+    )
 
 
-def short_hash(title: str = "hash", name: str = "transaction_hash") -> Column:
-    """A column that shows enough of a hash to tell it from others."""
-    return Column(title, lambda row: f"{row[name][:8]}…{row[name][-4:]}")
+def hash_column(title: str = "hash", name: str = "transaction_hash", *, yields: int = 1) -> Column:
+    """A column that shows a hash; if room is short, enough of it to tell it from others."""
+    return Column(
+        title,
+        lambda row: str(row[name]),
+        narrow=lambda row: f"{row[name][:8]}…{row[name][-4:]}",
+        yields=yields,
+    )
 
 
 def handle(username: str | None, chat_id: int) -> str:
@@ -69,9 +72,14 @@ def handle(username: str | None, chat_id: int) -> str:
     return f"@{username}" if username else str(chat_id)
 
 
-def when(value: datetime | None, zone: ZoneInfo) -> str:
+def when(value: datetime | None, zone: ZoneInfo, form: str = "%d %b %Y %H:%M") -> str:
     """Return a time as people read it, in the owner's zone."""
-    return value.astimezone(zone).strftime("%d %b %Y %H:%M") if value else "–"
+    return value.astimezone(zone).strftime(form) if value else "–"
+
+
+def picked(data: Any, fields: Sequence[str]) -> dict[str, Any]:
+    """Return these attributes of an object, always in this order."""
+    return {name: getattr(data, name) for name in fields}
 
 
 def show_rows(
@@ -94,30 +102,42 @@ def show_rows(
 
 def show_object(data: Mapping[str, Any]) -> None:
     """Show one object as JSON."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=_jsonable) + "\n")
+    sys.stdout.write(_json(data, indent=2) + "\n")
 
 
-def say(words: str, *, style: str = "") -> None:
-    """Say something to the person, on stderr."""
-    console = Console(stderr=True, highlight=False)
-    console.print(Text(words, style=style), soft_wrap=True)
+def say(words: str, *, label: str = "", style: str = "") -> None:
+    """Say something to the person, on stderr: the label in its style, then the words.
+
+    On a terminal no word is broken, and a command to go on with stands on a line of its own.
+    """
+    console = _Console(stderr=True, highlight=False)
+    if console.is_terminal:
+        words = re.sub(r": (buffettsbot [^\n]+)$", r":\n  \1", words)
+    words = "\n".join(printable(line) for line in words.split("\n"))
+    text = Text.assemble((f"{label}: ", style) if label else "", words)
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def show_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Show named facts of one thing, a line each, on stdout."""
-    facts = list(lines)
+    facts = [(name, printable(text)) for name, text in lines]
+    console = _Console(highlight=False)
+    if console.is_terminal:
+        grid = Table.grid(padding=(0, len(GAP), 0, 0))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, text in facts:
+            grid.add_row(Text(name), Text(text, style=COLOURS.get(text, "")))
+        console.print(grid)
+        return
     width = max((cell_len(name) for name, _ in facts), default=0)
-    console = _console()
-    for name, text in facts:
-        line = Text(f"{name:<{width}}  ", style="dim" if console.is_terminal else "")
-        console.print(line + Text(text, style=COLOURS.get(text, "")), soft_wrap=True)
+    sys.stdout.writelines(f"{f'{name:<{width}}{GAP}{text}'.rstrip()}\n" for name, text in facts)
 
 
 def _stream_json(rows: Iterable[Mapping[str, Any]]) -> None:
     opening = "["
     for row in rows:
-        text = json.dumps(dict(row), ensure_ascii=False, default=_jsonable)
-        sys.stdout.write(f"{opening}\n  {text}")
+        sys.stdout.write(f"{opening}\n  {_json(dict(row))}")
         opening = ","
     sys.stdout.write("[]\n" if opening == "[" else "\n]\n")
 
@@ -130,9 +150,11 @@ def _stream_csv(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> Non
 
 
 def _csv_cell(value: Any) -> str:
-    """No cell may begin what a spreadsheet would run as a formula."""
-    text = value if isinstance(value, str) else "" if value is None else _jsonable(value)
-    return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@") else text
+    """No cell may begin what a spreadsheet would run as a formula, or end the row."""
+    if not isinstance(value, str):
+        return "" if value is None else _jsonable(value)
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
 
 
 def _stream_table(rows: Iterator[Mapping[str, Any]], columns: Sequence[Column], empty: str) -> None:
@@ -140,59 +162,49 @@ def _stream_table(rows: Iterator[Mapping[str, Any]], columns: Sequence[Column], 
     if not first:
         say(empty)
         return
-    console = _console()
-    widths = [
-        max(cell_len(column.title), *(cell_len(column.text(row)) for row in first))
-        for column in columns
-    ]
-    pages = chain([first], iter(lambda: list(islice(rows, PAGE_ROWS)), []))
-    for number, page in enumerate(pages):
-        console.print(_table(page, columns, widths, header=number == 0, boxed=console.is_terminal))
+    console = _Console(highlight=False)
+    room = console.width if console.is_terminal else None
+    columns = fitted(columns, first, room)
+    widths = widths_of(columns, first, room)
+    _show_line(console, cells((c.title for c in columns), columns, widths), ["bold"] * len(columns))
+    if console.is_terminal:
+        _show_line(console, ["─" * width for width in widths], ["dim"] * len(columns))
+    for page in chain([first], iter(lambda: list(islice(rows, PAGE_ROWS)), [])):
+        widths = widths_of(columns, page, room, widths)
+        for row in page:
+            texts = [column.shown(row) for column in columns]
+            styles = [
+                COLOURS.get(text, "") if column.coloured else ""
+                for text, column in zip(texts, columns, strict=True)
+            ]
+            _show_line(console, cells(texts, columns, widths), styles)
 
 
-def _table(
-    page: Iterable[Mapping[str, Any]],
-    columns: Sequence[Column],
-    widths: Sequence[int],
-    *,
-    header: bool,
-    boxed: bool,
-) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD if boxed else None,
-        show_header=header,
-        show_edge=False,
-        pad_edge=False,
-        header_style="bold",
-    )
-    for column, width in zip(columns, widths, strict=True):
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            min_width=None if column.fold else width,
-            width=None if column.fold else width,
-            no_wrap=not column.fold,
-            overflow="fold",
-        )
-    for row in page:
-        table.add_row(*(_cell(column, row) for column in columns))
-    return table
+def _show_line(console: Console, texts: Sequence[str], styles: Sequence[str]) -> None:
+    if not console.is_terminal:
+        sys.stdout.write(GAP.join(texts).rstrip() + "\n")
+        return
+    styled = [Text(text, style=style) for text, style in zip(texts, styles, strict=True)]
+    console.print(Text(GAP).join(styled), soft_wrap=True)
 
 
-def _cell(column: Column, row: Mapping[str, Any]) -> Text:
-    text = column.text(row)
-    return Text(text, style=COLOURS.get(text, "") if column.coloured else "")
+class _Console(Console):
+    """A console that leaves a closed pipe to the one place that knows what to do."""
 
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value)
+
+
+def _json(data: Mapping[str, Any], indent: int | None = None) -> str:
+    """Return JSON as it can be written; in a locale without UTF-8 letters are escaped."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(data, ensure_ascii=not is_utf8, indent=indent, default=_jsonable)
 
 
 def _jsonable(value: Any) -> str:

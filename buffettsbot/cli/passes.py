@@ -4,8 +4,16 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Json, Limit, group_settings, opened, parse_time
-from buffettsbot.cli.output import field, moment, say, short_hash, show_object, show_rows
+from buffettsbot.cli.options import (
+    PAYMENTS,
+    TIMES,
+    Json,
+    Limit,
+    group_settings,
+    opened,
+    parse_time,
+)
+from buffettsbot.cli.output import field, hash_column, moment, say, show_object, show_rows
 from buffettsbot.core.passes import Report, recorded
 from buffettsbot.core.settlement import settle as settle_payments
 from buffettsbot.core.sources import open_chain
@@ -33,8 +41,10 @@ def settle(
 ) -> None:
     """Ask the chain again about pending payments whose time has come."""
     if at is not None and not dry_run:
-        raise typer.BadParameter("--at looks into the future, so it needs --dry-run")
-    app_ = opened(ctx)
+        raise typer.BadParameter(
+            "it looks into the future, so it needs --dry-run", param_hint="'--at'"
+        )
+    app_ = opened(ctx, *TIMES, *PAYMENTS)
     chain, expectation = open_chain(app_.settings), app_.settings.expectation
     now = parse_time(at, app_.settings) if at else app_.now()
 
@@ -44,7 +54,7 @@ def settle(
     report = work() if dry_run else recorded(app_.db, app_.now, "settle", work)
     if dry_run and not as_json:
         columns = (
-            short_hash(),
+            hash_column(),
             field("customer", "customer_id", right=True),
             moment("claimed", "claimed_at", app_.settings.timezone),
             field("reason", "reason"),
@@ -59,5 +69,6 @@ def finish(report: Report, *, as_json: bool) -> None:
         show_object(report.summary())
     else:
         counts = f"{report.due} due, {report.done} done, {report.skipped} left"
-        say(f"{report.name}: {counts}, {report.failed} failed")
+        unchanged = " (dry run, nothing was changed)" if report.dry_run else ""
+        say(f"{report.name}: {counts}, {report.failed} failed{unchanged}")
     raise typer.Exit(1 if report.failed else 0)

@@ -5,18 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from buffettsbot.cli.options import Csv, Hash, Json, Limit, group_settings, opened
+from buffettsbot.cli.options import TIMES, Csv, Hash, Json, Limit, group_settings, opened
 from buffettsbot.cli.output import (
     field,
     handle,
+    hash_column,
     moment,
     person,
-    short_hash,
     show_lines,
     show_object,
     show_rows,
     when,
 )
+from buffettsbot.cli.verify import in_words
 from buffettsbot.core import payments
 from buffettsbot.core.models import PAYMENT_STATUSES
 from buffettsbot.core.money import to_usdt
@@ -63,14 +64,15 @@ def list_(
     as_csv: Csv = False,
 ) -> None:
     """List the ledger, the newest first."""
-    app_ = opened(ctx)
+    app_ = opened(ctx, *TIMES)
     columns = (
-        moment("claimed", "claimed_at", app_.settings.timezone),
+        moment("claimed", "claimed_at", app_.settings.timezone, yields=4),
         person(id_field="customer_id"),
-        field("plan", "plan"),
-        short_hash(),
-        field("amount", "amount", right=True),
+        field("plan", "plan", yields=3),
+        field("amount", "amount", right=True, yields=5),
         field("status", "status", coloured=True),
+        field("reason", "reason", yields=2),
+        hash_column(yields=1),
     )
     show_rows(
         map(as_row, payments.list_payments(app_.db, status=status, limit=limit)),
@@ -93,7 +95,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a payment, and whoever else claimed its hash."""
-    app_ = opened(ctx)
+    app_ = opened(ctx, *TIMES)
     first, *others = payments.show_payment(app_.db, transaction_hash)
     row = as_row(first) | ({"evidence": first["evidence"]} if evidence else {})
     if as_json:
@@ -103,8 +105,7 @@ def show(
     show_lines(
         [
             ("hash", row["transaction_hash"]),
-            ("status", row["status"]),
-            ("reason", row["reason"]),
+            ("status", in_words(row["status"], row["reason"])),
             ("customer", handle(row["telegram_username"], row["customer_id"])),
             ("plan", f"{row['plan']}, {row['price']} USDT"),
             ("amount", f"{row['amount']} USDT" if row["amount"] else "–"),
@@ -114,7 +115,7 @@ def show(
             ("decided", when(row["decided_at"], zone)),
             ("next check", when(row["next_check_at"], zone)),
             ("bought", f"{when(row['period_start'], zone)} to {when(row['period_end'], zone)}"),
-            *(("also claimed by", _claimant(other)) for other in others),
+            *(("other claim", _claimant(other)) for other in others),
         ]
     )
     if evidence:
@@ -128,4 +129,5 @@ def as_row(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _claimant(entry: Mapping[str, Any]) -> str:
-    return f"{handle(entry['telegram_username'], entry['customer_id'])}: {entry['reason']}"
+    person_ = handle(entry["telegram_username"], entry["customer_id"])
+    return f"{person_}, {entry['plan']}: {in_words(entry['status'], entry['reason'])}"

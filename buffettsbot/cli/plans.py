@@ -4,14 +4,21 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Csv, Json, Period, Yes, group_settings, opened
-from buffettsbot.cli.output import field, say, show_object, show_rows
+from buffettsbot.cli.options import Csv, Json, Period, Yes, confirm, group_settings, opened
+from buffettsbot.cli.output import field, picked, say, show_object, show_rows
 from buffettsbot.core import plans
 from buffettsbot.core.models import Plan
 
 app = typer.Typer(help="What is on sale.", **group_settings)
 
-Price = Annotated[int, typer.Argument(min=1, help="Whole USDT.")]
+
+def _price(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text)):
+        raise typer.BadParameter(f"write whole USDT, from 1 to {plans.HIGHEST_PRICE:,}")
+    return int(text)
+
+
+Price = Annotated[int, typer.Argument(parser=_price, metavar="PRICE", help="Whole USDT.")]
 
 FIELDS = ("id", "period", "price", "is_active")
 COLUMNS = (
@@ -24,7 +31,7 @@ COLUMNS = (
 @app.command("list")
 def list_(ctx: typer.Context, as_json: Json = False, as_csv: Csv = False) -> None:
     """List the plans, retired ones included."""
-    rows = (plan.model_dump(include=set(FIELDS)) for plan in plans.list_plans(opened(ctx).db))
+    rows = (picked(plan, FIELDS) for plan in plans.list_plans(opened(ctx).db))
     show_rows(
         rows,
         COLUMNS,
@@ -54,13 +61,13 @@ def retire(ctx: typer.Context, period: Period, yes: Yes = False, as_json: Json =
     """Take a period off sale; memberships that run are not touched."""
     app_ = opened(ctx)
     if not yes:
-        typer.confirm(f"Take {plans.parse_period(period)} off sale?", abort=True, err=True)
+        confirm(f"Take {plans.parse_period(period)} off sale?")
     plan = plans.retire_plan(app_.db, period=period)
     _show(plan, f"{plan.period} is off sale.", as_json=as_json)
 
 
 def _show(plan: Plan, words: str, *, as_json: bool) -> None:
     if as_json:
-        show_object(plan.model_dump(include=set(FIELDS)))
+        show_object(picked(plan, FIELDS))
     else:
         say(words)

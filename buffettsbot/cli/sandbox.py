@@ -6,6 +6,7 @@ import typer
 
 from buffettsbot.cli.options import command_settings
 from buffettsbot.cli.output import say, show_lines
+from buffettsbot.core.settings import parse_bind
 from buffettsbot.http.sandbox import make_sandbox
 from buffettsbot.http.server import Server
 
@@ -23,7 +24,11 @@ def sandbox(
     The settings that point buffettsbot at it are shown; GET /_sandbox/ lists how to make payments,
     make the services fail, and read what was sent.
     """
-    server = Server(make_sandbox(), bind, threads=THREADS)
+    try:
+        place = parse_bind(bind)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--bind'") from None
+    server = Server(make_sandbox(), place, threads=THREADS)
     server.stop_on_signals()
     say(f"The sandbox serves on {server.address}; how to drive it: {server.address}/_sandbox/")
     names = ("TRONSCAN_URL", "TRONGRID_URL", "TELEGRAM_URL")

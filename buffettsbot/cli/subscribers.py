@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.cli.options import (
+    PAYMENTS,
+    TIMES,
     Csv,
     Hash,
     Json,
@@ -21,6 +23,7 @@ from buffettsbot.cli.output import (
     handle,
     moment,
     person,
+    picked,
     say,
     show_lines,
     show_object,
@@ -28,9 +31,10 @@ from buffettsbot.cli.output import (
     when,
 )
 from buffettsbot.cli.payments import as_row as payment_row
-from buffettsbot.cli.verify import EXIT_CODES, as_row, say_verdict
+from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
 from buffettsbot.core import claims, memberships, outbox, payments, users
 from buffettsbot.core.memberships import STATUSES, Member
+from buffettsbot.core.models import TelegramUser
 from buffettsbot.core.plans import parse_period
 from buffettsbot.core.settings import parse_duration
 from buffettsbot.core.sources import open_chain
@@ -38,6 +42,7 @@ from buffettsbot.core.sources import open_chain
 app = typer.Typer(help="Who is in.", **group_settings)
 
 FIELDS = tuple(column.name for column in fields(Member))
+USER_FIELDS = tuple(TelegramUser.model_fields)
 MESSAGE_FIELDS = ("kind", "status", "created_at", "sent_at", "error")
 
 
@@ -47,7 +52,7 @@ def _status(value: str) -> str:
     return value
 
 
-def _duration(value: str | None) -> str | None:
+def _within(value: str | None) -> str | None:
     try:
         _ = value and parse_duration(value)
     except ValueError as error:
@@ -62,15 +67,19 @@ def list_(
         str, typer.Option(callback=_status, help=f"One of {', '.join(STATUSES)}.")
     ] = "active",
     within: Annotated[
-        str | None, typer.Option(callback=_duration, help="Only those that end so soon, as 7d.")
+        str | None, typer.Option(callback=_within, help="Only those that end so soon, as 7d.")
     ] = None,
     plan: Annotated[str | None, typer.Option(metavar="PERIOD", help="Only this plan.")] = None,
     limit: Limit = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """List memberships, those that end first first."""
-    app_ = opened(ctx)
+    """List memberships, the next to end first."""
+    if within and status == "expired":
+        raise typer.BadParameter(
+            "it is about what still runs, so not with --status expired", param_hint="'--within'"
+        )
+    app_ = opened(ctx, *TIMES)
     members = memberships.list_members(
         app_.db,
         now=app_.now(),
@@ -82,7 +91,7 @@ def list_(
     columns = (
         person(),
         field("plan", "plan"),
-        field("price", "price", right=True),
+        field("price", "price", right=True, yields=2),
         moment("ends", "end_date", app_.settings.timezone),
         field("status", "status", coloured=True),
         field("in group", "at_private_group"),
@@ -100,7 +109,7 @@ def list_(
 @app.command()
 def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
     """Show a person's membership, payments, and what they were sent."""
-    app_ = opened(ctx)
+    app_ = opened(ctx, *TIMES)
     user = users.show_user(app_.db, who)
     member = memberships.find_member(app_.db, user.chat_id, now=app_.now())
     ledger = [
@@ -108,12 +117,11 @@ def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
         for entry in islice(payments.list_payments(app_.db, customer_id=user.chat_id), 50)
     ]
     messages = [
-        message.model_dump(include=set(MESSAGE_FIELDS))
-        for message in outbox.for_chat(app_.db, user.chat_id)
+        picked(message, MESSAGE_FIELDS) for message in outbox.for_chat(app_.db, user.chat_id)
     ]
     if as_json:
         membership = asdict(member) if member else None
-        data: dict[str, Any] = {"user": user.model_dump(), "membership": membership}
+        data: dict[str, Any] = {"user": picked(user, USER_FIELDS), "membership": membership}
         show_object(data | {"payments": ledger, "messages": messages})
         return
     zone = app_.settings.timezone
@@ -129,12 +137,12 @@ def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
             ("hash", member.transaction_hash),
             ("in group", "yes" if member.at_private_group else "no"),
         ]
+    for row in ledger:
+        status = in_words(row["status"], row["reason"])
+        facts.append(("payment", f"{when(row['claimed_at'], zone)}, {row['plan']}, {status}"))
+        facts.append(("", row["transaction_hash"]))
     facts += [
-        ("payment", f"{row['status']} ({row['reason']}), {row['plan']}, {row['transaction_hash']}")
-        for row in ledger
-    ]
-    facts += [
-        ("message", f"{row['kind']}, {row['status']}, {when(row['created_at'], zone)}")
+        ("message", f"{when(row['created_at'], zone)}, {row['kind']}, {row['status']}")
         for row in messages
     ]
     show_lines(facts)
@@ -149,7 +157,7 @@ def claim(
     as_json: Json = False,
 ) -> None:
     """Sell a membership for a hash. Exits 0 when it is sold, 4 when refused, 5 when not yet."""
-    app_ = opened(ctx)
+    app_ = opened(ctx, *TIMES, *PAYMENTS)
     outcome = claims.claim(
         app_.db,
         open_chain(app_.settings),

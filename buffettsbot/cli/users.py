@@ -4,18 +4,19 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Csv, Json, Limit, Person, group_settings, opened
+from buffettsbot.cli.options import TIMES, Csv, Json, Limit, Person, group_settings, opened
 from buffettsbot.cli.output import (
-    Column,
     field,
     handle,
     moment,
+    picked,
     say,
     show_lines,
     show_object,
     show_rows,
     when,
 )
+from buffettsbot.cli.table import Column
 from buffettsbot.core import users
 from buffettsbot.core.models import TelegramUser
 
@@ -32,18 +33,18 @@ def list_(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """List everyone who is known."""
-    app_ = opened(ctx)
+    """List everyone who is known, by chat id."""
+    app_ = opened(ctx, *TIMES)
     columns = (
         field("chat id", "chat_id", right=True),
-        Column("username", lambda row: _at(row["telegram_username"]), fold=True),
-        Column("name", lambda row: f"{row['first_name']} {row['last_name']}".strip(), fold=True),
+        Column("username", lambda row: _at(row["telegram_username"])),
+        Column("name", lambda row: f"{row['first_name']} {row['last_name']}".strip(), cut=True),
         field("staff", "is_staff"),
-        field("in group", "at_private_group"),
         moment("since", "date_joined", app_.settings.timezone),
+        field("in group", "at_private_group", yields=2),
     )
     show_rows(
-        (user.model_dump() for user in users.list_users(app_.db, staff_only=staff, limit=limit)),
+        (picked(user, FIELDS) for user in users.list_users(app_.db, staff_only=staff, limit=limit)),
         columns,
         as_json=as_json,
         as_csv=as_csv,
@@ -56,10 +57,10 @@ def list_(
 @app.command()
 def show(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
     """Show one person."""
-    app_ = opened(ctx)
+    app_ = opened(ctx, *TIMES)
     user = users.show_user(app_.db, person)
     if as_json:
-        show_object(user.model_dump())
+        show_object(picked(user, FIELDS))
         return
     show_lines(
         [
@@ -76,8 +77,10 @@ def show(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
 @app.command()
 def add(
     ctx: typer.Context,
-    chat_id: Annotated[str, typer.Argument(help="Telegram's number for the person.")],
-    username: Annotated[str, typer.Argument(help="With or without @.")],
+    chat_id: Annotated[
+        str, typer.Argument(metavar="CHAT_ID", help="Telegram's number for the person.")
+    ],
+    username: Annotated[str, typer.Argument(metavar="USERNAME", help="With or without @.")],
     first_name: Annotated[str | None, typer.Option(help="First name.")] = None,
     last_name: Annotated[str | None, typer.Option(help="Last name.")] = None,
     as_json: Json = False,
@@ -109,7 +112,7 @@ def demote(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
 
 def _show(user: TelegramUser, words: str, as_json: bool) -> None:
     if as_json:
-        show_object(user.model_dump())
+        show_object(picked(user, FIELDS))
     else:
         say(f"{handle(user.telegram_username, user.chat_id)} ({user.chat_id}) {words}.")
 

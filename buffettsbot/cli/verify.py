@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Hash, Json, command_settings, opened
+from buffettsbot.cli.options import (
+    PAYMENTS,
+    TIMES,
+    Hash,
+    Json,
+    command_settings,
+    opened,
+)
 from buffettsbot.cli.output import COLOURS, say, show_lines, show_object, when
 from buffettsbot.core import claims
 from buffettsbot.core.money import to_usdt
@@ -26,7 +33,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Judge a transaction hash; changes nothing. Exits 0 for good, 4 for no, 5 for not yet."""
-    app_ = opened(ctx)
+    app_ = opened(ctx, *TIMES, *PAYMENTS)
     canonical, verdict, periods = claims.verify(
         app_.db,
         open_chain(app_.settings),
@@ -70,4 +77,9 @@ def as_row(verdict: Verdict, transaction_hash: str | None) -> dict[str, object]:
 def say_verdict(verdict: Verdict) -> None:
     """Say a verdict to a person, on stderr."""
     style = f"bold {COLOURS[verdict.verdict]}"
-    say(f"{verdict.verdict} ({verdict.reason}): {verdict.detail}", style=style)
+    say(verdict.detail, label=in_words(verdict.verdict, verdict.reason), style=style)
+
+
+def in_words(status: str, reason: str) -> str:
+    """Return a status and its reason, said once where they are the same."""
+    return status if status == reason else f"{status} ({reason})"

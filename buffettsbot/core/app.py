@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from buffettsbot.core.db import Database
+from buffettsbot.core.errors import BuffettsbotError
 from buffettsbot.core.settings import Settings, load_settings
 
 
@@ -30,14 +31,18 @@ def open_app(settings: Settings | None = None, *, prepared: bool = True) -> App:
     """
     settings = settings or load_settings()
     db = Database(settings.database)
-    if prepared:
-        if db.is_sqlite and db.version() is None:
-            _make(db)
-        db.check_version()
+    try:
+        if prepared:
+            _prepare(db)
+    except BuffettsbotError:
+        db.close()
+        raise
     return App(settings, db)
 
 
-def _make(db: Database) -> None:
-    from buffettsbot.core import migrations  # half a second, once in a database's life
+def _prepare(db: Database) -> None:
+    if db.is_sqlite and db.version() is None:
+        from buffettsbot.core import migrations  # half a second, once in a database's life
 
-    migrations.upgrade(db)
+        migrations.upgrade(db)
+    db.check_version()

@@ -9,16 +9,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, true, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
 
-from buffettsbot.core import plans, users
+from buffettsbot.core import plans
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.db import Database, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
-from buffettsbot.core.models import Payment, Plan, TelegramUser
+from buffettsbot.core.models import PAYMENT, PLAN, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
+from buffettsbot.core.payments import ENTRY, Entry
 from buffettsbot.core.plans import parse_period
 from buffettsbot.core.settlement import (
     FIRST_CHECK,
@@ -29,6 +30,7 @@ from buffettsbot.core.settlement import (
     outcome_of,
 )
 from buffettsbot.core.tron import parse_hash
+from buffettsbot.core.users import NAMED, find, parse_person
 from buffettsbot.core.verification import (
     SENTENCES,
     Expectation,
@@ -69,7 +71,7 @@ def claim(
     return ask_and_settle(db, chain, expectation, payment, now=now, tell=tell)
 
 
-def _to_be_asked(payment: Payment, now: datetime) -> bool:
+def _to_be_asked(payment: Entry, now: datetime) -> bool:
     if payment.status != "pending" or payment.next_check_at is None:
         return False
     asked_at = payment.next_check_at - backoff(payment.attempts)
@@ -78,12 +80,22 @@ def _to_be_asked(payment: Payment, now: datetime) -> bool:
 
 def _write_down(
     db: Database, person: str | int, period: str, transaction_hash: str, now: datetime
-) -> tuple[Payment, bool]:
+) -> tuple[Entry, bool]:
     """Return the claim's entry in the ledger, and whether the hash is this claim's."""
+    way, named = parse_person(person)
+    named["period"] = parse_period(period)
     for _ in range(RACES):
         try:
             with db.begin() as session:
-                found = _entered(session, *_parties(session, person, period), transaction_hash, now)
+                connection = session.connection()
+                parties = connection.execute(_PARTIES[way], named).first()
+                if parties is None:
+                    find(session, person)
+                    raise UnknownPlan(
+                        f"No plan for {period[:40]!r} is on sale. To see what is: "
+                        "buffettsbot plans list"
+                    )
+                found = _entered(connection, tuple(parties), transaction_hash, now)
         except IntegrityError:  # the index decided for somebody else; look again
             continue
         if found is not None:
@@ -91,56 +103,57 @@ def _write_down(
     raise Conflict("This hash is being claimed by others at the same time. Try again.")
 
 
-def _parties(session: Session, person: str | int, period: str) -> tuple[TelegramUser, Plan]:
-    customer = users.find(session, person)
-    plan = plans.on_sale(session, parse_period(period))
-    if plan is None:
-        raise UnknownPlan(
-            f"No plan for {period[:40]!r} is on sale. To see what is: buffettsbot plans list"
-        )
-    return customer, plan
+_PARTIES = {
+    way: select(TELEGRAM_USER.c.chat_id, PLAN.c.id, PLAN.c.price)
+    .join(PLAN, true())
+    .where(named, PLAN.c.period == bindparam("period"), PLAN.c.is_active)
+    for way, named in NAMED.items()
+}
+_CLAIMS = (
+    select(*ENTRY).where(PAYMENT.c.transaction_hash == bindparam("hash")).order_by(PAYMENT.c.id)
+)
+_REOPEN = (
+    update(PAYMENT)
+    .where(PAYMENT.c.id == bindparam("payment"), PAYMENT.c.status == "refused")
+    .values(decided_at=None)
+    .returning(*ENTRY)
+)
 
 
 def _entered(
-    session: Session, customer: TelegramUser, plan: Plan, transaction_hash: str, now: datetime
-) -> tuple[Payment, bool] | None:
+    connection: Connection, parties: tuple[int, int, int], transaction_hash: str, now: datetime
+) -> tuple[Entry, bool] | None:
+    customer_id, plan_id, price = parties
     row: dict[str, Any] = {
         "transaction_hash": transaction_hash,
-        "customer_id": customer.chat_id,
-        "plan_id": plan.id,
-        "price": plan.price,
+        "customer_id": customer_id,
+        "plan_id": plan_id,
+        "price": price,
         "status": "pending",
         "reason": Reason.SOURCE_UNAVAILABLE,
         "claimed_at": now,
         "attempts": 0,
         "next_check_at": now + FIRST_CHECK,
     }
-    inserted = insert_once(session, Payment, row, col(Payment.id))
-    if inserted:
-        return Payment(id=inserted[0].id, **row), True
-    known = session.scalars(
-        select(Payment).where(col(Payment.transaction_hash) == transaction_hash)
-    ).all()
-    own = next((p for p in known if _is_same(p, row)), None)
-    live = next((p for p in known if p.status != "refused"), None)
+    number = insert_once(connection, PAYMENT, row)
+    if number is not None:
+        return Entry(id=number, **row, **_UNDECIDED), True
+    known = [Entry(*found) for found in connection.execute(_CLAIMS, {"hash": transaction_hash})]
+    own = next((e for e in known if (e.customer_id, e.plan_id) == (customer_id, plan_id)), None)
+    live = next((entry for entry in known if entry.status != "refused"), None)
     if live is not None:
         if live is not own:
-            insert_once(session, Payment, _refused_at_once(row), col(Payment.id))
+            insert_once(connection, PAYMENT, _refused_at_once(row))
         return live, live is own
     if own is None:
         return None  # what stood in the way is gone again
-    reopened = session.scalars(
-        update(Payment)
-        .where(col(Payment.id) == own.id, col(Payment.status) == "refused")
-        .values(**row, decided_at=None)
-        .returning(Payment)
-        .execution_options(populate_existing=True)
-    ).first()
-    return None if reopened is None else (reopened, True)
+    reopened = connection.execute(_REOPEN, row | {"payment": own.id}).first()
+    return None if reopened is None else (Entry(*reopened), True)
 
 
-def _is_same(payment: Payment, row: dict[str, Any]) -> bool:
-    return (payment.customer_id, payment.plan_id) == (row["customer_id"], row["plan_id"])
+_UNDECIDED: dict[str, Any] = dict.fromkeys(
+    ("amount", "sender", "paid_at", "decided_at", "period_start", "period_end")
+)
 
 
 def _refused_at_once(row: dict[str, Any]) -> dict[str, Any]:
@@ -192,8 +205,6 @@ def verify(
 
 
 def _is_taken(db: Database, transaction_hash: str) -> bool:
-    query = select(col(Payment.id)).where(
-        col(Payment.transaction_hash) == transaction_hash, col(Payment.status) != "refused"
-    )
     with db.read() as session:
-        return session.scalars(query).first() is not None
+        known = session.execute(_CLAIMS, {"hash": transaction_hash})
+        return any(Entry(*found).status != "refused" for found in known)

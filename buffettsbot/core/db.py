@@ -6,19 +6,28 @@ event recipe); PostgreSQL gets psycopg 3 with a pool. Both behave the same from 
 """
 
 import contextlib
+import math
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, SelectBase, event, make_url, text
+from sqlalchemy import Engine, Table, event, make_url, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NoSuchModuleError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlmodel import Session, SQLModel, create_engine
+from sqlmodel import Session, create_engine
 
 from buffettsbot.core.errors import BadSettings, NotAllowed, Unavailable
 
@@ -28,7 +37,9 @@ SCHEMA_VERSION = "0001"
 
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 10
-POOL_SIZE = 16
+POOL_SIZE = 10
+POOL_OVERFLOW = 8
+REST_SECONDS = 5.0
 
 # Rows read at once where a list may be endless: memory stays flat, pages are found by key.
 PAGE = 500
@@ -42,7 +53,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # A pool of its own: its connections never leave autocommit, which saves each look two
+        # changes of mode and a rollback.
+        self._reading = _engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Session]:
@@ -88,24 +101,27 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+        self._reading.dispose()
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, **options: Any) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            return _sqlite(url, parsed.database)
-        options = {"connect_timeout": CONNECT_SECONDS} | dict(parsed.query)
-        return create_engine(
+            return _sqlite(url, parsed.database, options)
+        driver_options = {"connect_timeout": CONNECT_SECONDS} | dict(parsed.query)
+        engine = create_engine(
             parsed.set(query={}),
-            connect_args=options,
+            connect_args=driver_options,
             pool_size=POOL_SIZE,
-            max_overflow=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
             pool_timeout=BUSY_SECONDS,
             pool_use_lifo=True,
-            pool_pre_ping=True,
             hide_parameters=True,
+            **options,
         )
+        _ask_after_rest(engine)
+        return engine
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
         raise BadSettings(
             "BUFFETTSBOT_DATABASE_URL is malformed: write sqlite:////path/to/file.db or "
@@ -113,16 +129,39 @@ def _engine(url: str) -> Engine:
         ) from None
 
 
-def _sqlite(url: str, path: str | None) -> Engine:
-    if path and path != ":memory:":
+def _ask_after_rest(engine: Engine) -> None:
+    """A connection that rested may be dead (a restarted server, a firewall): ask before using it.
+
+    SQLAlchemy's own `pool_pre_ping` asks every time, which costs two round trips a transaction.
+    """
+
+    def rest(_connection: Any, record: Any) -> None:
+        record.info["resting_since"] = time.monotonic()
+
+    def wake(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("resting_since", math.inf) < REST_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+    event.listen(engine, "checkin", rest)
+    event.listen(engine, "checkout", wake)
+
+
+def _sqlite(url: str, path: str | None, options: Mapping[str, Any]) -> Engine:
+    if path and path != ":memory:" and not path.startswith("file:"):
         _make_home(Path(path).parent)
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         hide_parameters=True,
+        **options,
     )
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    if options.get("isolation_level") != "AUTOCOMMIT":
+        event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -144,8 +183,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextlib.contextmanager
@@ -166,9 +204,11 @@ _SENTENCES = {
     r"disk is full|no space left": "The disk of the database is full. Make room and try again.",
     r"unable to open": "The database file cannot be opened. "
     "Check BUFFETTSBOT_DATABASE_URL and who may read and write that path.",
-    r"database is locked": "The database is busy with another change. Try again in a moment.",
+    r"is locked": "The database is busy with another change. Try again in a moment.",
     r"not a database|malformed": "The database file is damaged or no database. "
     "Restore a backup, or choose another file with BUFFETTSBOT_DATABASE_URL.",
+    r"disk i/o error": "The disk of the database fails, or its file was taken away. "
+    "Check the disk, then try again.",
     r"permission denied": "The database does not allow this. Check the rights of its user.",
     r"no such table|no such column|does not exist": "The database is not prepared, or does not "
     "exist. Create it if need be, then run: buffettsbot db upgrade",
@@ -182,10 +222,9 @@ def _explain(error: DBAPIError) -> Exception:
     for pattern, sentence in _SENTENCES.items():
         if re.search(pattern, words, re.IGNORECASE):
             return Unavailable(sentence)
-    if error.connection_invalidated or type(error).__name__ in (
-        "OperationalError",
-        "InterfaceError",
-    ):
+    away = type(error).__name__ in ("OperationalError", "InterfaceError")
+    # SQLite is never away, and calls every mistake in a statement an OperationalError.
+    if error.connection_invalidated or (away and not isinstance(error.orig, sqlite3.Error)):
         return Unavailable(
             "The database does not answer. Check that it runs and that BUFFETTSBOT_DATABASE_URL "
             "is right, then try again."
@@ -212,16 +251,13 @@ def paged(
         last = page[-1]
 
 
-def insert_once(session: Session, model: type[SQLModel], rows: Any, *returning: Any) -> list[Any]:
-    """Insert rows that do not exist yet, by any of the table's unique rules.
+def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any | None:
+    """Insert a row unless one exists by any of the table's unique rules; return its primary key,
+    or None (never ask `rowcount`: it lies on PostgreSQL)."""
+    return connection.execute(_insert_once(connection.dialect.name, table), dict(row)).scalar()
 
-    Given a dict, a list of dicts, or a select with named columns; return one result row, holding
-    the `returning` columns, for each that was inserted (never `rowcount`: it lies on PostgreSQL).
-    """
-    dialect = session.get_bind().dialect.name
-    insert = (sqlite_insert if dialect == "sqlite" else postgresql_insert)(model)
-    if isinstance(rows, SelectBase):
-        insert = insert.from_select([column.name for column in rows.selected_columns], rows)
-    else:
-        insert = insert.values(rows)
-    return list(session.execute(insert.on_conflict_do_nothing().returning(*returning)).all())
+
+@cache
+def _insert_once(dialect: str, table: Table) -> Any:
+    insert = (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
+    return insert.on_conflict_do_nothing().returning(*table.primary_key.columns)

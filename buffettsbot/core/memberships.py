@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, tuple_, update
-from sqlmodel import Session, col
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
+from sqlalchemy.engine import Connection
 
 from buffettsbot.core.db import Database, insert_once, paged
 from buffettsbot.core.errors import NoMembership
-from buffettsbot.core.models import Plan, Subscription, TelegramUser
-from buffettsbot.core.users import is_person, unknown
+from buffettsbot.core.models import PLAN, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.users import NAMED, find, parse_person
 
 STATUSES = ("active", "expiring", "expired", "all")
 SOON = timedelta(days=7)
@@ -38,7 +38,7 @@ class Raced(Exception):
 
 
 def extend(
-    session: Session,
+    connection: Connection,
     *,
     customer_id: int,
     plan_id: int,
@@ -50,13 +50,7 @@ def extend(
 
     Paid days are never lost: `end = max(now, current end) + duration`. Raises Raced.
     """
-    standing = session.execute(
-        select(
-            col(Subscription.transaction_hash),
-            col(Subscription.end_date),
-            col(Subscription.expired_at),
-        ).where(col(Subscription.customer_id) == customer_id)
-    ).first()
+    standing = connection.execute(_STANDING, {"customer": customer_id}).first()
     running = standing is not None and standing.expired_at is None and standing.end_date > now
     period_start = standing.end_date if standing and running else now
     row = {
@@ -68,52 +62,62 @@ def extend(
         "expired_at": None,
     }
     if standing is None:
-        row["customer_id"] = customer_id
-        changed = insert_once(session, Subscription, row, col(Subscription.customer_id))
+        changed = insert_once(connection, SUBSCRIPTION, row | {"customer_id": customer_id})
     else:
-        changed = list(
-            session.execute(
-                update(Subscription)
-                .where(
-                    col(Subscription.customer_id) == customer_id,
-                    col(Subscription.transaction_hash) == standing.transaction_hash,
-                    col(Subscription.end_date) == standing.end_date,
-                    col(Subscription.expired_at).is_not_distinct_from(standing.expired_at),
-                )
-                .values(**row)
-                .returning(col(Subscription.customer_id))
-            ).all()
-        )
-    if not changed:
+        seen = {
+            "customer": customer_id,
+            "seen_hash": standing.transaction_hash,
+            "seen_end": standing.end_date,
+            "seen_expiry": standing.expired_at,
+        }
+        changed = connection.execute(_REPLACE, row | seen).scalar()
+    if changed is None:
         raise Raced
     return period_start, period_start + duration, running
 
 
-def _members() -> "Select[*tuple[Any, ...]]":
-    return (
-        select(
-            col(TelegramUser.chat_id),
-            col(TelegramUser.telegram_username),
-            col(Plan.period),
-            col(Plan.price),
-            col(Subscription.transaction_hash),
-            col(Subscription.start_date),
-            col(Subscription.end_date),
-            col(Subscription.expired_at),
-            col(TelegramUser.at_private_group),
-        )
-        .select_from(Subscription)
-        .join(TelegramUser, col(TelegramUser.chat_id) == col(Subscription.customer_id))
-        .outerjoin(Plan, col(Plan.id) == col(Subscription.plan_id))
+_STANDING = select(
+    SUBSCRIPTION.c.transaction_hash, SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.expired_at
+).where(SUBSCRIPTION.c.customer_id == bindparam("customer"))
+
+# Expiry may end a membership after it was read; then it ran out before this renewal, and the new
+# period must begin now: `expired_at` is part of what was seen, and the whole is done again.
+_REPLACE = (
+    update(SUBSCRIPTION)
+    .where(
+        SUBSCRIPTION.c.customer_id == bindparam("customer"),
+        SUBSCRIPTION.c.transaction_hash == bindparam("seen_hash"),
+        SUBSCRIPTION.c.end_date == bindparam("seen_end"),
+        SUBSCRIPTION.c.expired_at.is_not_distinct_from(bindparam("seen_expiry")),
     )
+    .returning(SUBSCRIPTION.c.customer_id)
+)
+
+
+_MEMBERS = (
+    select(
+        TELEGRAM_USER.c.chat_id,
+        TELEGRAM_USER.c.telegram_username,
+        PLAN.c.period,
+        PLAN.c.price,
+        SUBSCRIPTION.c.transaction_hash,
+        SUBSCRIPTION.c.start_date,
+        SUBSCRIPTION.c.end_date,
+        SUBSCRIPTION.c.expired_at,
+        TELEGRAM_USER.c.at_private_group,
+    )
+    .select_from(SUBSCRIPTION)
+    .join(TELEGRAM_USER, TELEGRAM_USER.c.chat_id == SUBSCRIPTION.c.customer_id)
+    .outerjoin(PLAN, PLAN.c.id == SUBSCRIPTION.c.plan_id)
+)
+_MEMBER = {way: _MEMBERS.where(named) for way, named in NAMED.items()}
 
 
 def _member(row: Any, now: datetime, soon: timedelta) -> Member:
-    fields = dict(row._mapping)
-    fields["plan"] = fields.pop("period")
-    expired = fields.pop("expired_at") is not None or row.end_date <= now
-    status = "expired" if expired else "expiring" if row.end_date - now <= soon else "active"
-    return Member(**fields, status=status)
+    chat_id, username, plan, price, transaction_hash, start, end, expired_at, at_group = row
+    expired = expired_at is not None or end <= now
+    status = "expired" if expired else "expiring" if end - now <= soon else "active"
+    return Member(chat_id, username, plan, price, transaction_hash, start, end, status, at_group)
 
 
 def find_member(db: Database, person: str | int, *, now: datetime) -> Member | None:
@@ -121,15 +125,12 @@ def find_member(db: Database, person: str | int, *, now: datetime) -> Member | N
 
     Raises UnknownUser.
     """
+    way, named = parse_person(person)
     with db.read() as session:
-        row = session.execute(_members().where(is_person(person))).first()
+        row = session.connection().execute(_MEMBER[way], named).first()
         if row is not None:
             return _member(row, now, SOON)
-        if (
-            session.scalars(select(col(TelegramUser.chat_id)).where(is_person(person))).first()
-            is None
-        ):
-            raise unknown(person)
+        find(session, person)
     return None
 
 
@@ -155,8 +156,8 @@ def list_members(
     `active` is everyone whose time runs, those who expire soon included.
     """
     soon = within or SOON
-    end, customer = col(Subscription.end_date), col(Subscription.customer_id)
-    query = _members().where(*_conditions(status, within, plan, now, soon)).order_by(end, customer)
+    end, customer = SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.customer_id
+    query = _MEMBERS.where(*_conditions(status, within, plan, now, soon)).order_by(end, customer)
 
     def fetch(last: Member | None, size: int) -> list[Member]:
         page = query
@@ -171,7 +172,7 @@ def list_members(
 def _conditions(
     status: str, within: timedelta | None, plan: str | None, now: datetime, soon: timedelta
 ) -> list[ColumnElement[bool]]:
-    end, expired_at = col(Subscription.end_date), col(Subscription.expired_at)
+    end, expired_at = SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.expired_at
     running = and_(expired_at.is_(None), end > now)
     wanted: list[ColumnElement[bool]] = []
     if status == "expired":
@@ -181,5 +182,5 @@ def _conditions(
     elif status == "active":
         wanted.append(running)
     if plan is not None:
-        wanted.append(col(Plan.period) == plan)
+        wanted.append(PLAN.c.period == plan)
     return wanted

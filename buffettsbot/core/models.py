@@ -236,3 +236,9 @@ class Audit(SQLModel, table=True):
     action: str
     subject: str
     detail: str = ""
+
+
+# The same tables for statements that are built once, at import: the hot paths run on these.
+TELEGRAM_USER, PLAN, SUBSCRIPTION, PAYMENT, OUTBOX = (
+    METADATA.tables[name] for name in ("telegram_user", "plan", "subscription", "payment", "outbox")
+)

@@ -1,23 +1,22 @@
 """USDT as a whole number of micro-USDT, the token's own unit (6 decimals). Never a float."""
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 
 from buffettsbot.core.errors import Invalid
 
 MICRO = 1_000_000
 
+_USDT = re.compile(r"-?[0-9]{1,13}(?:\.[0-9]{1,6})?")
+
 
 def from_usdt(text: str) -> int:
     """Given decimal USDT such as "12.5", return micro-USDT. Raise Invalid for anything else."""
-    try:
-        micro = Decimal(text) * MICRO
-        if not micro.is_finite() or micro != micro.to_integral_value():
-            raise InvalidOperation
-        return int(micro)
-    except (InvalidOperation, ValueError):
+    if not _USDT.fullmatch(text):
         raise Invalid(
             f"{text[:40]!r} is not an amount of USDT: write a number with at most 6 decimals."
-        ) from None
+        )
+    return int(Decimal(text) * MICRO)
 
 
 def to_usdt(micro: int) -> str:

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Select, String, cast, literal, select
-from sqlmodel import Session, UTCDateTime, col
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+from sqlmodel import col
 
 from buffettsbot.core.db import Database, insert_once
-from buffettsbot.core.models import Outbox, TelegramUser
+from buffettsbot.core.models import OUTBOX, TELEGRAM_USER, Outbox
 
 
 def queue(
-    session: Session,
+    connection: Connection,
     *,
     key: str,
     kind: str,
@@ -35,24 +36,20 @@ def queue(
         "not_before": now,
         "created_at": now,
     }
-    insert_once(session, Outbox, row, col(Outbox.id))
+    insert_once(connection, OUTBOX, row)
 
 
 def queue_for_staff(
-    session: Session, *, key: str, kind: str, payload: Mapping[str, Any], now: datetime
+    connection: Connection, *, key: str, kind: str, payload: Mapping[str, Any], now: datetime
 ) -> None:
-    """Queue the same notice for every admin there is, in one statement; there may be none."""
-    staff: Select[*tuple[Any, ...]] = select(
-        (literal(key + ":") + cast(col(TelegramUser.chat_id), String)).label("key"),
-        literal(kind).label("kind"),
-        col(TelegramUser.chat_id).label("chat_id"),
-        literal(dict(payload), JSON()).label("payload"),
-        literal("queued").label("status"),
-        literal(0).label("attempts"),
-        literal(now, UTCDateTime()).label("not_before"),
-        literal(now, UTCDateTime()).label("created_at"),
-    ).where(col(TelegramUser.is_staff))
-    insert_once(session, Outbox, staff, col(Outbox.id))
+    """Queue the same notice for every admin there is; there may be none."""
+    for chat_id in connection.execute(_STAFF).scalars().all():
+        queue(
+            connection, key=f"{key}:{chat_id}", kind=kind, chat_id=chat_id, payload=payload, now=now
+        )
+
+
+_STAFF = select(TELEGRAM_USER.c.chat_id).where(TELEGRAM_USER.c.is_staff)
 
 
 def for_chat(db: Database, chat_id: int, *, limit: int = 50) -> list[Outbox]:

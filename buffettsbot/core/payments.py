@@ -2,15 +2,40 @@
 claims."""
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 from sqlmodel import col
 
 from buffettsbot.core.db import Database, paged
 from buffettsbot.core.errors import NotFound
-from buffettsbot.core.models import Payment, Plan, TelegramUser
+from buffettsbot.core.models import PAYMENT, Payment, Plan, TelegramUser
 from buffettsbot.core.tron import parse_hash
+
+ENTRY = [column for column in PAYMENT.c if column.name != "evidence"]
+
+
+class Entry(NamedTuple):
+    """One row of the ledger, without its evidence; fields are the columns, in their order."""
+
+    id: int
+    transaction_hash: str
+    customer_id: int
+    plan_id: int
+    price: int
+    status: str
+    reason: str
+    amount: int | None
+    sender: str | None
+    paid_at: datetime | None
+    claimed_at: datetime
+    decided_at: datetime | None
+    attempts: int
+    next_check_at: datetime | None
+    period_start: datetime | None
+    period_end: datetime | None
+
 
 LIVE = ("pending", "accepted", "held")
 

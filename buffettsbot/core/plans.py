@@ -1,13 +1,14 @@
 """What is on sale: a period at a price in whole USDT."""
 
 import re
+from typing import Any
 
 from sqlalchemy import update
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from buffettsbot.core.db import Database, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
-from buffettsbot.core.models import PERIODS, Plan
+from buffettsbot.core.models import PERIODS, PLAN, Plan
 
 HIGHEST_PRICE = 1_000_000
 
@@ -37,11 +38,6 @@ def list_plans(db: Database, *, on_sale_only: bool = False) -> list[Plan]:
     return sorted(known, key=lambda plan: PERIODS[plan.period])
 
 
-def on_sale(session: Session, period: str) -> Plan | None:
-    """Return the plan for a period (in the plan's own words) if it is on sale."""
-    return session.exec(select(Plan).where(Plan.period == period, col(Plan.is_active))).first()
-
-
 def create_plan(db: Database, *, period: str, price: int) -> Plan:
     """Put a period on sale; a retired one comes back at the new price.
 
@@ -49,11 +45,10 @@ def create_plan(db: Database, *, period: str, price: int) -> Plan:
     """
     period, price = parse_period(period), _checked(price)
     with db.begin() as session:
-        row = {"period": period, "price": price, "is_active": True}
-        inserted = insert_once(session, Plan, row, Plan)
-        if inserted:
-            new: Plan = inserted[0][0]
-            return new
+        row: dict[str, Any] = {"period": period, "price": price, "is_active": True}
+        number = insert_once(session.connection(), PLAN, row)
+        if number is not None:
+            return Plan(id=number, **row)
         revived: Plan | None = session.scalars(
             update(Plan)
             .where(col(Plan.period) == period, ~col(Plan.is_active))

@@ -37,6 +37,7 @@ ETC_FILE = Path("/etc/buffettsbot/buffettsbot.env")
 SERVICE_STATE = Path("/var/lib/buffettsbot")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = 100 * 365 * 86400  # more than anybody means, and far from what a timedelta holds
 
 
 def _ours(convert: Any) -> Any:
@@ -55,9 +56,10 @@ def parse_duration(text: str) -> timedelta:
     """Given `24h`, `90m`, `7d` (or bare seconds), return the duration. Raise ValueError
     otherwise."""
     match = re.fullmatch(r"(\d{1,9})\s*([smhdw]?)", text.strip().lower(), re.ASCII)
-    if not match or not int(match[1]):
+    seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
+    if not 0 < seconds <= _LONGEST:
         raise ValueError("write a duration such as 24h, 90m or 7d")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
+    return timedelta(seconds=seconds)
 
 
 def _share(text: Any) -> float:
@@ -115,7 +117,7 @@ def parse_bind(text: str) -> str:
     if text.startswith("unix:/"):
         return text
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("write host:port or unix:/path")
     return text
 

@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, true, update
+from sqlalchemy import bindparam, select, true, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
 
 from buffettsbot.core import outbox
 from buffettsbot.core.chain import Answer, Chain, to_evidence
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict
 from buffettsbot.core.memberships import Raced, extend
-from buffettsbot.core.models import PERIODS, Payment, Plan, TelegramUser
+from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.passes import Report
+from buffettsbot.core.payments import ENTRY, Entry
 from buffettsbot.core.verification import (
     SENTENCES,
     Expectation,
@@ -63,7 +64,7 @@ def ask_and_settle(
     db: Database,
     chain: Chain,
     expectation: Expectation,
-    payment: Payment,
+    payment: Entry,
     *,
     now: datetime,
     tell: bool,
@@ -82,7 +83,7 @@ def ask_and_settle(
 class _Change:
     """What is to become of a payment, and what is known of it."""
 
-    payment: Payment
+    payment: Entry
     verdict: Verdict
     answers: tuple[Answer, ...]
     now: datetime
@@ -93,7 +94,7 @@ def _judged(
     answers: tuple[Answer, ...],
     quorum: int,
     expectation: Expectation,
-    payment: Payment,
+    payment: Entry,
     now: datetime,
 ) -> Verdict:
     """Judge as of the moment of the claim: an outage must not make a payment too old."""
@@ -104,15 +105,15 @@ def _judged(
     return verdict
 
 
-def _settled(db: Database, change: _Change) -> Payment:
+def _settled(db: Database, change: _Change) -> Entry:
     """Return the payment as it now stands, by this change or by one that was faster."""
     for _ in range(RACES):
         try:
             with db.begin() as session:
-                return _settle_in(session, change)
+                return _settle_in(session.connection(), change)
         except _Overtaken:
             with db.read() as session:
-                return session.get_one(Payment, change.payment.id)
+                return Entry(*session.execute(_ENTRY, {"payment": change.payment.id}).one())
         except (Raced, IntegrityError):
             continue
     raise Conflict("This customer's membership is being changed by others. Try again.")
@@ -122,43 +123,50 @@ class _Overtaken(Exception):
     """The payment is not pending any more; nothing of this transaction may stay."""
 
 
-def _settle_in(session: Session, change: _Change) -> Payment:
-    payment, verdict = change.payment, change.verdict
-    customer, period = _parties(session, payment)
+_ENTRY = select(*ENTRY).where(PAYMENT.c.id == bindparam("payment"))
+_SETTLE = (
+    update(PAYMENT)
+    .where(PAYMENT.c.id == bindparam("payment"), PAYMENT.c.status == "pending")
+    .returning(*ENTRY)
+)
+
+# One customer's payments queue up at this lock, so that two of them cannot both read the old end.
+_PARTIES = (
+    select(
+        TELEGRAM_USER.c.chat_id,
+        TELEGRAM_USER.c.telegram_username,
+        TELEGRAM_USER.c.first_name,
+        TELEGRAM_USER.c.last_name,
+        PLAN.c.period.label("plan"),
+    )
+    .join(PLAN, true())
+    .where(TELEGRAM_USER.c.chat_id == bindparam("customer"), PLAN.c.id == bindparam("plan"))
+    .with_for_update(of=TELEGRAM_USER, key_share=True)
+)
+
+
+def _settle_in(connection: Connection, change: _Change) -> Entry:
+    payment = change.payment
+    named = {"customer": payment.customer_id, "plan": payment.plan_id}
+    parties = dict(connection.execute(_PARTIES, named).one()._mapping)
     values = _values(change)
     renewed = False
-    if verdict.verdict == "accepted":
+    if change.verdict.verdict == "accepted":
         values["period_start"], values["period_end"], renewed = extend(
-            session,
+            connection,
             customer_id=payment.customer_id,
             plan_id=payment.plan_id,
             transaction_hash=payment.transaction_hash,
-            duration=PERIODS[period],
+            duration=PERIODS[parties["plan"]],
             now=change.now,
         )
-    changed = session.scalars(
-        update(Payment)
-        .where(col(Payment.id) == payment.id, col(Payment.status) == "pending")
-        .values(**values)
-        .returning(Payment)
-    ).first()
+    changed = connection.execute(_SETTLE, values | {"payment": payment.id}).first()
     if changed is None:
         raise _Overtaken
-    for kind, to_staff in _notices(changed, renewed=renewed, tell=change.tell):
-        _queue(session, kind, changed, customer, period, change.now, to_staff=to_staff)
-    return changed
-
-
-def _parties(session: Session, payment: Payment) -> tuple[TelegramUser, str]:
-    """Return the customer and the plan's period. One customer's payments queue up at this lock, so
-    that two of them cannot both read the old end."""
-    row = session.execute(
-        select(TelegramUser, col(Plan.period))
-        .join(Plan, true())
-        .where(col(TelegramUser.chat_id) == payment.customer_id, col(Plan.id) == payment.plan_id)
-        .with_for_update(of=TelegramUser, key_share=True)
-    ).one()
-    return row[0], row[1]
+    entry = Entry(*changed)
+    for kind, to_staff in _notices(entry, renewed=renewed, tell=change.tell):
+        _queue(connection, kind, entry, parties, change.now, to_staff=to_staff)
+    return entry
 
 
 def _values(change: _Change) -> dict[str, Any]:
@@ -179,7 +187,7 @@ def _values(change: _Change) -> dict[str, Any]:
     return values | {"status": verdict.verdict, "decided_at": change.now}
 
 
-def _notices(payment: Payment, *, renewed: bool, tell: bool) -> list[tuple[str, bool]]:
+def _notices(payment: Entry, *, renewed: bool, tell: bool) -> list[tuple[str, bool]]:
     """Return what must be said of a payment's new state: the kind, and whether to the staff."""
     if payment.status == "accepted":
         if renewed:
@@ -193,21 +201,15 @@ def _notices(payment: Payment, *, renewed: bool, tell: bool) -> list[tuple[str, 
 
 
 def _queue(
-    session: Session,
+    connection: Connection,
     kind: str,
-    payment: Payment,
-    customer: TelegramUser,
-    period: str,
+    payment: Entry,
+    parties: dict[str, Any],
     now: datetime,
     *,
     to_staff: bool,
 ) -> None:
-    payload = {
-        "chat_id": customer.chat_id,
-        "telegram_username": customer.telegram_username,
-        "first_name": customer.first_name,
-        "last_name": customer.last_name,
-        "plan": period,
+    payload = parties | {
         "price": payment.price,
         "transaction_hash": payment.transaction_hash,
         "reason": payment.reason,
@@ -216,17 +218,17 @@ def _queue(
     }
     key = f"{kind}:{payment.id}:{_iso(payment.claimed_at)}"
     if to_staff:
-        outbox.queue_for_staff(session, key=key, kind=kind, payload=payload, now=now)
+        outbox.queue_for_staff(connection, key=key, kind=kind, payload=payload, now=now)
     else:
-        chat_id = customer.chat_id
-        outbox.queue(session, key=key, kind=kind, chat_id=chat_id, payload=payload, now=now)
+        chat_id = payment.customer_id
+        outbox.queue(connection, key=key, kind=kind, chat_id=chat_id, payload=payload, now=now)
 
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
 
 
-def outcome_of(payment: Payment, now: datetime, verdict: Verdict | None = None) -> Outcome:
+def outcome_of(payment: Entry, now: datetime, verdict: Verdict | None = None) -> Outcome:
     """Return what the ledger's entry says; the verdict of this moment has the better words."""
     reason = Reason(payment.reason)
     if verdict is None or verdict.reason is not reason:
@@ -286,33 +288,29 @@ def settle(
     return report
 
 
-def _due(db: Database, now: datetime, limit: int | None) -> list[Payment]:
+def _due(db: Database, now: datetime, limit: int | None) -> list[Entry]:
     query = (
-        select(Payment)
-        .where(col(Payment.status) == "pending", col(Payment.next_check_at) <= now)
-        .order_by(col(Payment.next_check_at), col(Payment.id))
+        select(*ENTRY)
+        .where(PAYMENT.c.status == "pending", PAYMENT.c.next_check_at <= now)
+        .order_by(PAYMENT.c.next_check_at, PAYMENT.c.id)
         .limit(limit or MOST_AT_ONCE)
     )
     with db.read() as session:
-        return list(session.scalars(query).all())
+        return [Entry(*row) for row in session.execute(query)]
 
 
-def _leased(db: Database, payment: Payment, now: datetime) -> Payment | None:
+def _leased(db: Database, payment: Entry, now: datetime) -> Entry | None:
     """Keep other settlers off this payment while it is asked about; None when one was faster."""
+    seen = {"payment": payment.id, "seen_check": payment.next_check_at}
     with db.begin() as session:
-        return session.scalars(
-            update(Payment)
-            .where(
-                col(Payment.id) == payment.id,
-                col(Payment.status) == "pending",
-                col(Payment.next_check_at) == payment.next_check_at,
-            )
-            .values(next_check_at=now + FIRST_CHECK)
-            .returning(Payment)
-        ).first()
+        row = session.execute(_LEASE, seen | {"next_check_at": now + FIRST_CHECK}).first()
+    return None if row is None else Entry(*row)
 
 
-def _item(payment: Payment, reason: str) -> dict[str, Any]:
+_LEASE = _SETTLE.where(PAYMENT.c.next_check_at == bindparam("seen_check"))
+
+
+def _item(payment: Entry, reason: str) -> dict[str, Any]:
     return {
         "transaction_hash": payment.transaction_hash,
         "customer_id": payment.customer_id,

@@ -5,6 +5,7 @@ the same thing are then equal as strings. Vectors and sources: the project's TRO
 B.8.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from buffettsbot.core.errors import Invalid
 _ADDRESS_PREFIX = b"\x41"
 _HASH = re.compile(r"(?:0[xX])?([0-9a-fA-F]{64})", re.ASCII)
 _HASH_IN_LINK = re.compile(
-    r"https?://(?:[a-z]+\.)*tronscan\.(?:org|io)/[#/a-zA-Z?=&_-]*/?(?:0x)?([0-9a-fA-F]{64})"
+    r"https?://(?:[a-z]+\.)*tronscan\.(?:org|io)/(?:[#/a-zA-Z?=&_-]*[/=])?(?:0x)?([0-9a-fA-F]{64})"
     r"(?:[/?#][!-~]*)?",
     re.ASCII,
 )
@@ -70,10 +71,12 @@ def encode_address(twenty: bytes) -> str:
 
 def _twenty_bytes(text: str) -> bytes:
     bare = text.removeprefix("0x")
-    try:
-        raw = bytes.fromhex(bare) if len(bare) in (40, 42) else base58.b58decode_check(text)
-    except ValueError:
-        raw = b""
+    raw = b""
+    with contextlib.suppress(ValueError):
+        if len(bare) in (40, 42):
+            raw = bytes.fromhex(bare)
+        elif len(text) == 34:  # decoding base58 takes quadratic time, so nothing longer is tried
+            raw = base58.b58decode_check(text)
     if len(raw) == 20 and len(bare) == 40:
         return raw
     if len(raw) == 21 and raw.startswith(_ADDRESS_PREFIX):

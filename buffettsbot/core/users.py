@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, update
+from sqlalchemy import bindparam, func, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from buffettsbot.core.db import Database, insert_once, paged
 from buffettsbot.core.errors import Conflict, Invalid, UnknownUser
-from buffettsbot.core.models import TelegramUser
+from buffettsbot.core.models import TELEGRAM_USER, TelegramUser
 
 LARGEST_ID = 2**52 - 1  # Telegram's own promise: at most 52 significant bits
 LONGEST_NAME = 64
@@ -46,16 +47,23 @@ def parse_display_name(name: str) -> str:
     return clean
 
 
-def is_person(person: str | int) -> ColumnElement[bool]:
-    """Return the condition that finds a person named by `@username`, `username` or chat id.
+# The ways in which a person is named, as conditions on the parameter `person`.
+NAMED = {
+    "id": TELEGRAM_USER.c.chat_id == bindparam("person"),
+    "name": func.lower(TELEGRAM_USER.c.telegram_username) == bindparam("person"),
+}
+
+
+def parse_person(person: str | int) -> tuple[str, dict[str, Any]]:
+    """Given `@username`, `username` or a chat id, return its way in `NAMED` and the parameter.
 
     Raises UnknownUser for what can be no one's name.
     """
     text = str(person).strip().strip("\"'")
     try:
         if text.isdecimal():
-            return col(TelegramUser.chat_id) == parse_chat_id(text)
-        return func.lower(TelegramUser.telegram_username) == parse_username(text).lower()
+            return "id", {"person": parse_chat_id(text)}
+        return "name", {"person": parse_username(text).lower()}
     except Invalid:
         raise unknown(person) from None
 
@@ -70,7 +78,8 @@ def unknown(person: str | int) -> UnknownUser:
 
 def find(session: Session, person: str | int) -> TelegramUser:
     """Return the person. Raises UnknownUser."""
-    user = session.exec(select(TelegramUser).where(is_person(person))).first()
+    way, named = parse_person(person)
+    user = session.exec(select(TelegramUser).where(NAMED[way]), params=named).first()
     if user is None:
         raise unknown(person)
     return user
@@ -149,24 +158,23 @@ def _register(
         "date_joined": now,
         "is_staff": False,
     }
-    created = insert_once(session, TelegramUser, row | profile, col(TelegramUser.chat_id))
+    created = insert_once(session.connection(), TELEGRAM_USER, row | profile) is not None
     if not created:
         session.execute(
             update(TelegramUser).where(col(TelegramUser.chat_id) == chat_id).values(**profile)
         )
-    return find(session, chat_id), bool(created)
+    return find(session, chat_id), created
 
 
 def set_staff(db: Database, person: str | int, *, is_staff: bool) -> TelegramUser:
     """Promote or demote; staff receive the admin notices. Raises UnknownUser; repeating is
     harmless."""
     with db.begin() as session:
-        user: TelegramUser | None = session.scalars(
+        chat_id = find(session, person).chat_id
+        changed: TelegramUser = session.scalars(
             update(TelegramUser)
-            .where(is_person(person))
+            .where(col(TelegramUser.chat_id) == chat_id)
             .values(is_staff=is_staff)
             .returning(TelegramUser)
-        ).first()
-    if user is None:
-        raise unknown(person)
-    return user
+        ).one()
+    return changed

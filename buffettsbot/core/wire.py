@@ -110,6 +110,9 @@ class Wire:
                 return Reply(response.status_code, response.headers, _whole_body(response))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NoAnswer(_words(error), sent=False) from None
+        except (httpx.LocalProtocolError, UnicodeError):
+            why = "the request cannot be sent: look for odd characters in its key or token"
+            raise NoAnswer(why, sent=False) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise NoAnswer(_words(error), sent=True) from None
 

@@ -81,9 +81,10 @@ class Api:
     def _guard(self) -> None:
         if self._token is None or request.path.rstrip("/") == "/healthz":
             return
-        scheme, _, given = request.get_header("Authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self._token)
-        if scheme.lower() != "bearer" or not right:
+        sent = request.environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")  # its bytes
+        scheme, _, given = sent.partition(b" ")
+        right = hmac.compare_digest(given.strip(), self._token)
+        if scheme.lower() != b"bearer" or not right:
             raise refuse(
                 401,
                 "Send the header Authorization: Bearer <token>, with the service's API token.",
@@ -196,7 +197,7 @@ class Api:
         """Say whether the database answers."""
         try:
             with self._app.db.read() as session:
-                session.execute(text("SELECT 1"))
+                session.execute(text("SELECT version_num FROM alembic_version"))
         except Unavailable:
             return answer(503, {"status": "unavailable", "version": __version__})
         return answer(200, {"status": "ok", "version": __version__})
@@ -206,15 +207,15 @@ class Api:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return HTTPResponse(self.metrics.text(), 200, {"Content-Type": kind})
 
-    @cached_property
-    def _openapi(self) -> dict[str, Any]:
-        described: dict[str, Any] = json.loads(OPENAPI_FILE.read_text("utf-8"))
-        described["info"]["version"] = __version__
-        return described
-
     def show_openapi(self) -> HTTPResponse:
         """Return the OpenAPI description of all of this."""
-        return answer(200, self._openapi)
+        return HTTPResponse(self._openapi, 200, {"Content-Type": "application/json"})
+
+    @cached_property
+    def _openapi(self) -> bytes:
+        described: dict[str, Any] = json.loads(OPENAPI_FILE.read_text("utf-8"))
+        described["info"]["version"] = __version__
+        return json.dumps(described, ensure_ascii=False).encode()
 
     def _date(self, moment: datetime | None) -> str | None:
         return moment.astimezone(self._zone).strftime("%d/%m/%Y %H:%M:%S") if moment else None

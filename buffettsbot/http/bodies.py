@@ -53,6 +53,7 @@ class Fields:
             return None
         if len(digits) > 18:
             self.wrong(name, "This number is too large.")
+            return None
         return int(digits)
 
     def wrong(self, name: str, why: str) -> None:

@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from typing import Any
 
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask
 
@@ -22,7 +24,7 @@ from buffettsbot.core.errors import Unavailable
 
 REQUEST_SECONDS = 30
 STOP_SECONDS = 25.0
-CONNECTIONS = 1000
+CONNECTIONS = 800  # of the usual 1024 open files; the database and the chain need some too
 LARGEST_REQUEST = 1024 * 1024
 
 log = logging.getLogger("buffettsbot.serve")
@@ -42,10 +44,23 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
         self.write(text)
 
 
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """waitress' parser, which would leave some malformed requests without any answer."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # `http://[/` as the target, thousands of digits as the length
+            raise ParsingError("The request's target or length is malformed.") from None
+        if self.body_rcv is None:
+            self.expect_continue = False  # there is nothing to continue with
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection whose time runs from the first byte of a request, not from its latest."""
 
     error_task_class = _JsonErrorTask
+    parser_class = _Parser
     last_activity: float
 
     def handle_read(self) -> None:
@@ -71,6 +86,7 @@ class Server:
             else {"listen": bind}
         )
         try:
+            _refuse_taken(bind)
             self._server = create_server(
                 application,
                 map=self._map,
@@ -95,7 +111,10 @@ class Server:
     def address(self) -> str:
         """Where it listens, as a URL (with the real port when 0 was asked for)."""
         name = self._listeners[0].socket.getsockname()
-        return f"unix:{name}" if isinstance(name, str) else f"http://{name[0]}:{name[1]}"
+        if isinstance(name, str):
+            return f"unix:{name}"
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        return f"http://{host}:{name[1]}"
 
     def run(self) -> None:
         """Serve until `stop`; then finish the requests in flight, for at most 25 seconds."""
@@ -125,6 +144,16 @@ class Server:
     def _busy(self) -> bool:
         channels = [d for d in self._map.values() if isinstance(d, HTTPChannel)]
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+def _refuse_taken(bind: str) -> None:
+    """Raise OSError for a unix socket that somebody serves: waitress would take it from them."""
+    if not bind.startswith("unix:"):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(bind.removeprefix("unix:")) == 0:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
 
 
 def _why_not(bind: str, error: Exception) -> str:

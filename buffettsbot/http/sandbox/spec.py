@@ -1,0 +1,108 @@
+"""Reading what a developer asks of the sandbox: every mistake is answered with a sentence."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+Spec = dict[str, Any]
+
+
+class ControlError(ValueError):
+    """What a control call got wrong, as a sentence for the person who made it."""
+
+
+def only_known(spec: Spec, known: Iterable[str], what: str) -> None:
+    """Raise for a key that nobody will read: it is a misspelling."""
+    known = sorted(known)
+    for key in spec:
+        if key not in known:
+            raise ControlError(f"{what} has no field {key!r}; it has {', '.join(known)}.")
+
+
+def choice(value: object, choices: Iterable[str], what: str) -> str:
+    """Given a value, return it if it is one of the choices."""
+    choices = sorted(choices)
+    if not isinstance(value, str) or value not in choices:
+        raise ControlError(f"{what} is one of {', '.join(choices)}, not {value!r}.")
+    return value
+
+
+def text(spec: Spec, key: str, default: str = "") -> str:
+    """Read a string."""
+    value = spec.get(key, default)
+    if not isinstance(value, str):
+        raise ControlError(f"{key} is a string, not {value!r}.")
+    return value
+
+
+def flag(spec: Spec, key: str, *, default: bool = False) -> bool:
+    """Read true or false."""
+    value = spec.get(key, default)
+    if not isinstance(value, bool):
+        raise ControlError(f"{key} is true or false, not {value!r}.")
+    return value
+
+
+def seconds(spec: Spec, key: str, default: float | None) -> float | None:
+    """Read a number of seconds; null, which means never, stays None."""
+    value = spec.get(key, default)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e10:
+        raise ControlError(f"{key} is a number of seconds (or null, for never), not {value!r}.")
+    return float(value)
+
+
+def whole(value: object, what: str) -> int:
+    """Read a whole number, also when it is the key of a JSON object and so a string."""
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value, re.ASCII):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ControlError(f"{what} is a whole number, not {value!r}.")
+    return value
+
+
+def items(spec: Spec, key: str) -> list[Any]:
+    """Read a list; one that is missing or null is empty."""
+    value = spec.get(key)
+    if value is not None and not isinstance(value, list):
+        raise ControlError(f"{key} is a list, not {value!r}.")
+    return value or []
+
+
+def fields(value: object, what: str) -> Spec:
+    """Read an object."""
+    if not isinstance(value, dict):
+        raise ControlError(f"{what} is a JSON object, not {value!r}.")
+    return value
+
+
+def micro(value: object) -> int:
+    """Given USDT as `50`, `"49.99"` or `49.99`, return it in millionths."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise InvalidOperation
+        amount = Decimal(str(value)).scaleb(6)
+        if amount != amount.to_integral_value() or not 0 <= amount < 2**256:
+            raise InvalidOperation
+    except InvalidOperation:
+        raise ControlError(f"An amount is USDT with at most six decimals, not {value!r}.") from None
+    return int(amount)
+
+
+def usdt(amount: int) -> str:
+    """Given millionths, return USDT as a decimal string: 50, 49.99."""
+    return f"{Decimal(amount).scaleb(-6).normalize():f}"
+
+
+def moment(value: object) -> float:
+    """Given an ISO 8601 time with its offset, return seconds since 1970."""
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ControlError(f"time looks like 2026-01-31T12:00:00Z, not {value!r}.")
+    return time.timestamp()

@@ -1,0 +1,133 @@
+"""What the sandbox remembers, behind one lock: payments, faults, latency, keys and requests."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from buffettsbot.http.sandbox.chain import Payment
+from buffettsbot.http.sandbox.chats import Telegram
+from buffettsbot.http.sandbox.replies import Reply
+
+SERVICES = ("tronscan", "trongrid", "telegram")
+REMEMBERED_REQUESTS = 100_000
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as far as faults, keys and the log care."""
+
+    service: str
+    path: str
+    method: str
+    key: str = ""
+    hash: str = ""
+    chat_id: str = ""
+
+
+@dataclass
+class Fault:
+    """A way in which a service misbehaves, and the calls it is meant for."""
+
+    service: str
+    name: str
+    times: int | None = None
+    methods: frozenset[str] = frozenset()
+    chat_id: str | None = None
+    hash: str | None = None
+    key: str | None = None
+    seconds: float | None = None
+    retry_after: int | None = None
+    performed: bool | None = None
+    since: float = 0.0
+    reply: Reply | None = None
+
+    def meant_for(self, call: Call) -> bool:
+        """Say whether this call meets the fault."""
+        return (
+            self.service == call.service
+            and (not self.methods or call.method.lower() in self.methods)
+            and self.chat_id in (None, call.chat_id)
+            and self.hash in (None, call.hash)
+            and self.key in (None, call.key)
+        )
+
+
+class SandboxState:
+    """Everything the sandbox knows. Hold `lock` to look at more than one thing at once.
+
+    `released` is set when answers that are being held shall go; new answers get a new one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.lock = threading.RLock()
+        self.released = threading.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, and let go of every answer that is being held."""
+        with self.lock:
+            self.payments: dict[str, dict[str, Payment]] = {"tronscan": {}, "trongrid": {}}
+            self.faults: list[Fault] = []
+            self.latency: dict[str, float] = {}
+            self.accepted_keys: dict[str, frozenset[str]] = {}
+            self.requests: dict[str, deque[dict[str, Any]]] = {
+                service: deque(maxlen=REMEMBERED_REQUESTS) for service in SERVICES
+            }
+            self.telegram = Telegram()
+            self.release()
+
+    def release(self) -> None:
+        """Let go of every answer that is being held."""
+        with self.lock:
+            self.released.set()
+            self.released = threading.Event()
+
+    def add(self, versions: dict[str, Payment]) -> None:
+        """Put a payment on the chain, as each service sees it; the same hash is replaced."""
+        with self.lock:
+            for service, known in self.payments.items():
+                for payment in versions.values():
+                    known.pop(payment.hash, None)
+                if service in versions:
+                    known[versions[service].hash] = versions[service]
+
+    def versions(self, transaction_hash: str) -> list[Payment]:
+        """Given a hash, return the payment as each service sees it."""
+        with self.lock:
+            found = [known.get(transaction_hash) for known in self.payments.values()]
+        return [payment for payment in found if payment is not None]
+
+    def forget(self, transaction_hash: str | None = None) -> int:
+        """Take one payment (or every payment) off the chain, and say how many went."""
+        with self.lock:
+            known_hashes = set().union(*self.payments.values())
+            gone = known_hashes if transaction_hash is None else {transaction_hash} & known_hashes
+            for known in self.payments.values():
+                for each in gone & known.keys():
+                    del known[each]
+        return len(gone)
+
+    def receive(self, call: Call) -> tuple[Fault | None, float]:
+        """Log a request, and return the fault it meets (used up once) and the latency."""
+        entry = {"at": self.clock(), "path": call.path, "method": call.method}
+        entry |= {"hash": call.hash, "key": call.key}
+        with self.lock:
+            self.requests[call.service].append(entry)
+            return self._next_fault(call), self.latency.get(call.service, 0.0)
+
+    def _next_fault(self, call: Call) -> Fault | None:
+        fault = next((fault for fault in self.faults if fault.meant_for(call)), None)
+        if fault is not None and fault.times is not None:
+            fault.times -= 1
+            if fault.times <= 0:
+                self.faults.remove(fault)
+        return fault
+
+    def key_accepted(self, call: Call) -> bool:
+        """Say whether the service takes this key; without a list it takes any."""
+        accepted = self.accepted_keys.get(call.service)
+        return accepted is None or call.key in accepted
