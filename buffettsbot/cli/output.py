@@ -7,7 +7,8 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -116,6 +118,15 @@ def say(words: str, *, label: str = "", style: str = "") -> None:
     words = "\n".join(printable(line) for line in words.split("\n"))
     text = Text.assemble((f"{label}: ", style) if label else "", words)
     console.print(text, soft_wrap=not console.is_terminal)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal while something long goes on; told `(done, of)` as it does."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 def show_lines(lines: Iterable[tuple[str, str]]) -> None:

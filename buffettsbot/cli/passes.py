@@ -13,7 +13,7 @@ from buffettsbot.cli.options import (
     opened,
     parse_time,
 )
-from buffettsbot.cli.output import field, hash_column, moment, say, show_object, show_rows
+from buffettsbot.cli.output import field, hash_column, moment, progress, say, show_object, show_rows
 from buffettsbot.core.passes import Report, recorded
 from buffettsbot.core.settlement import settle as settle_payments
 from buffettsbot.core.sources import open_chain
@@ -49,7 +49,16 @@ def settle(
     now = parse_time(at, app_.settings) if at else app_.now()
 
     def work() -> Report:
-        return settle_payments(app_.db, chain, expectation, now=now, limit=limit, dry_run=dry_run)
+        with progress("settling") as watch:
+            return settle_payments(
+                app_.db,
+                chain,
+                expectation,
+                now=now,
+                limit=limit,
+                dry_run=dry_run,
+                watch=lambda report: watch(len(report.items), report.due),
+            )
 
     report = work() if dry_run else recorded(app_.db, app_.now, "settle", work)
     if dry_run and not as_json:

@@ -10,10 +10,10 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 
 * `errors`, `money`, `tron`: what can go wrong, micro-USDT, TRON's addresses and hashes
 * `chain`, `verification`: what a source says of a transaction, and what that is worth
-* `models`, `db`: the tables, and the two databases they live in
-* `plans`, `users`, `outbox`: what is on sale, who is known, what the world must be told
+* `models`, `db`, `migrations`: the tables, and the two databases they live in
+* `plans`, `users`, `passes`, `outbox`: what is on sale, who is known, what ran, what must be told
 * `memberships`, `payments`: who is in, and the ledger
-* `claims`: a transaction hash becomes a membership
-* `wire`, `tronscan`, `trongrid`, `sources`: how TRON is asked
-* `settings`, `app`: what the owner chose, and all of it put together
+* `settlement`, `claims`: a transaction hash becomes a membership, now or later
+* `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
+* `settings`, `sources`, `app`: what the owner chose, and all of it put together
 """

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 ASK_SECONDS = 14.0
 ROUNDS = 3
+LONGEST_WAIT = 3.0  # for a throttled source, while somebody waits for the answer
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class Chain:
                 answers[source.name] = answer
                 if self._enough(answers):
                     return tuple(answers.values())
-                if isinstance(answer, Silence) and retry_after < deadline - time.monotonic():
+                left = min(LONGEST_WAIT, deadline - time.monotonic())
+                if isinstance(answer, Silence) and retry_after < left:
                     again.append((source, retry_after))
             if not again or round_number == ROUNDS - 1:
                 break

@@ -5,6 +5,8 @@ and
 the loser sees what the winner did.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from buffettsbot.core import outbox
 from buffettsbot.core.chain import Answer, Chain, to_evidence
 from buffettsbot.core.db import Database
-from buffettsbot.core.errors import Conflict
+from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.memberships import Raced, extend
 from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
@@ -30,6 +32,8 @@ from buffettsbot.core.verification import (
     decide,
     verdict_of,
 )
+
+log = logging.getLogger(__name__)
 
 FIRST_CHECK = timedelta(seconds=30)
 SLOWEST_CHECK = timedelta(minutes=15)
@@ -259,33 +263,55 @@ def settle(
     now: datetime,
     limit: int | None = None,
     dry_run: bool = False,
+    watch: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Ask the chain again about every pending payment whose time has come, and settle it.
 
     Safe to repeat, to race and to kill. Stops early when the sources are silent three times in a
-    row: the rest stays due. `skipped` counts what stays undecided.
+    row: the rest stays due. `skipped` counts what stays undecided; a payment that cannot be settled
+    for a reason of its own fails alone. `watch` is called after each.
     """
-    report = Report("settle", dry_run=dry_run)
+    due = _due(db, now, limit)
+    report = Report("settle", dry_run=dry_run, due=len(due))
     silent = 0
-    for payment in _due(db, now, limit):
-        report.due += 1
+    for payment in due:
         if dry_run or silent >= SILENT_ROW:
+            reason = payment.reason
             report.skipped += 1
-            report.items.append(_item(payment, payment.reason))
-            continue
+        else:
+            reason = _settle_one(db, chain, expectation, payment, now, report)
+            silent = silent + 1 if reason == Reason.SOURCE_UNAVAILABLE else 0
+        report.items.append(_item(payment, reason))
+        watch(report)
+    return report
+
+
+def _settle_one(
+    db: Database,
+    chain: Chain,
+    expectation: Expectation,
+    payment: Entry,
+    now: datetime,
+    report: Report,
+) -> str:
+    """Settle one due payment and count it; return its reason. Raises Unavailable."""
+    try:
         leased = _leased(db, payment, now)
         if leased is None:
             report.skipped += 1
-            continue
+            return "settled by another"
         outcome = ask_and_settle(db, chain, expectation, leased, now=now, tell=True)
-        reason = outcome.verdict.reason
-        silent = silent + 1 if reason is Reason.SOURCE_UNAVAILABLE else 0
-        if outcome.verdict.verdict == "pending":
-            report.skipped += 1
-        else:
-            report.done += 1
-        report.items.append(_item(payment, reason))
-    return report
+    except Unavailable:
+        raise
+    except Exception:  # noqa: BLE001 -- one payment's trouble, a bug included, must not stop the others
+        log.exception("payment %s cannot be settled", payment.id)
+        report.failed += 1
+        return "failed"
+    if outcome.verdict.verdict == "pending":
+        report.skipped += 1
+    else:
+        report.done += 1
+    return outcome.verdict.reason
 
 
 def _due(db: Database, now: datetime, limit: int | None) -> list[Entry]:

@@ -15,6 +15,7 @@ from buffettsbot.core.models import TELEGRAM_USER, TelegramUser
 
 LARGEST_ID = 2**52 - 1  # Telegram's own promise: at most 52 significant bits
 LONGEST_NAME = 64
+RACES = 5
 
 _USERNAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}", re.ASCII)
 
@@ -128,13 +129,20 @@ def register(
     for field, name in (("first_name", first_name), ("last_name", last_name)):
         if name is not None:
             profile[field] = parse_display_name(name)
-    for _ in range(3):
+    for attempt in range(RACES):
         try:
             with db.begin() as session:
+                if attempt and not db.is_sqlite:  # those who want one name queue up for it
+                    session.execute(
+                        _QUEUE_UP, {"name": (profile["telegram_username"] or "").lower()}
+                    )
                 return _register(session, chat_id, profile, now)
-        except IntegrityError:  # someone took the name in this very moment; take it back
+        except (IntegrityError, UnknownUser):  # someone took the name in this very moment
             continue
     raise Conflict("Another registration takes this username just now. Try again.")
+
+
+_QUEUE_UP = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("name"))))
 
 
 def _register(

@@ -197,6 +197,7 @@ class Api:
         """Say whether the database answers."""
         try:
             with self._app.db.read() as session:
+                # of a table: SQLite answers a constant without its file
                 session.execute(text("SELECT version_num FROM alembic_version"))
         except Unavailable:
             return answer(503, {"status": "unavailable", "version": __version__})
