@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import httpx
 from helpers import WALLET
 from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 import buffettsbot
@@ -66,7 +66,7 @@ def _strict(node: Any) -> Any:
 
 _DOCUMENT = _strict(described())
 _REGISTRY: Registry[Any] = Registry().with_resource(
-    "urn:openapi", Resource(contents=_DOCUMENT, specification=DRAFT202012)
+    "urn:openapi", DRAFT202012.create_resource(_DOCUMENT)
 )
 
 
@@ -167,16 +167,16 @@ class Bot:
     def post(self, path: str, body: object) -> httpx.Response:
         """POST a JSON body, in ASCII: what no UTF-8 can say stays a `\\u` escape."""
         content = json.dumps(body).encode()
-        return self.send("POST", path, content=content, headers={"Content-Type": "application/json"})
+        return self.send(
+            "POST", path, content=content, headers={"Content-Type": "application/json"}
+        )
 
     def register(self, chat_id: int, username: str | None = None) -> None:
         """Make somebody known."""
         body = {"chat_id": chat_id, "telegram_username": username}
         assert self.post("/api/v1/users/", body).status_code in (200, 201)
 
-    def claim(
-        self, who: int | str, transaction_hash: str, plan: str = "1 month"
-    ) -> httpx.Response:
+    def claim(self, who: int | str, transaction_hash: str, plan: str = "1 month") -> httpx.Response:
         """Claim a hash for a person, by chat id or by name."""
         name = "chat_id" if isinstance(who, int) else "telegram_username"
         body = {name: who, "plan": plan, "transaction_hash": transaction_hash}
@@ -195,6 +195,11 @@ def bot_of(url: str, token: str | None = None, *, timeout: float = PATIENCE) -> 
         yield bot
     finally:
         bot.close()
+
+
+def moment(text: str, zone: tzinfo = UTC) -> datetime:
+    """Read a date as the API writes it."""
+    return datetime.strptime(text, "%d/%m/%Y %H:%M:%S").replace(tzinfo=zone)
 
 
 def raw(url: str, request: bytes, *, timeout: float = 20.0) -> bytes:
@@ -316,7 +321,7 @@ class Clock:
 
     ahead: timedelta = field(default_factory=timedelta)
 
-    def __call__(self) -> Any:
+    def __call__(self) -> datetime:
         return utcnow() + self.ahead
 
 
@@ -380,7 +385,7 @@ class Sandbox:
         self._http = httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False, verify=False)
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """The settings for `clean_env`."""
         return {"tronscan_url": self.url, "trongrid_url": self.url, "telegram_url": self.url}
 

@@ -79,7 +79,7 @@ NO_PERIODS = ["", " ", "1", "month", "0 months", "2 months", "1 monthly", "one m
 NO_PRICES = ["0", "-5", "1.5", "50.0", "abc", "", " ", "+5", "1e3", "1_000", "0x10", "٥", "$50"]
 HUGE = ["1000001", "9" * 19, "9" * 5_000]
 NO_CHAT_IDS = ["0", "1.5", "abc", "", "+7", str(2**52), "9" * 40, "٧", "7;"]
-NO_NAMES = ["@", "a" * 33, "1ann", "_ann", "a b", "ann;", "Анна", "ann\n", "'", "a-b"]
+NO_NAMES = ["@", "a" * 33, "1ann", "_ann", "a b", "ann;", "Анна", "an\nn", "a-b", "a\x00"]
 
 
 @pytest.fixture(scope="module")
@@ -109,29 +109,24 @@ def test_bad_values_are_refused_and_change_nothing(
     database_url: str, db: Database, sandbox: Sandbox
 ) -> None:
     run = commands(database_url, sandbox)
-    every = slice(None, None, 4 if database_url.startswith("postgresql") else 1)
+    every = slice(None, None, 6 if database_url.startswith("postgresql") else 1)
     shop(db)
     person(db, 7, "ann")
     buy(db, hash_of(1))
     before = everything(db)
     asked = sandbox.asked()
-    for value in NO_HASHES[every]:
-        for arguments in (
-            ["verify", "--", value],
-            ["subscribers", "claim", "--", "ann", "1 month", value],
-        ):
-            refused = run.inside(*arguments).refused(4)
-            assert "refused (malformed-hash): This is not a transaction hash." in refused, value[
-                :99
-            ]
+    for number, value in enumerate(NO_HASHES[every]):
+        judged = run.inside("verify", "--", value).refused(4)
+        assert "refused (malformed-hash): This is not a transaction hash." in judged, value[:99]
         assert "not a transaction hash" in run.inside("payments", "show", "--", value).refused(4)
+        if number % 3 == 0:
+            claimed = run.inside("subscribers", "claim", "--", "ann", "1 month", value).refused(4)
+            assert claimed == judged
     assert sandbox.asked() == asked
     for value in NO_USERS[every]:
         for arguments in (
             ["users", "show", "--", value],
             ["users", "promote", "--", value],
-            ["users", "demote", "--", value],
-            ["subscribers", "show", "--", value],
             ["subscribers", "claim", "--", value, "1 month", hash_of(2)],
         ):
             told = run.inside(*arguments).refused(4, "is known", "buffettsbot users add")
@@ -168,8 +163,6 @@ def test_bad_values_in_a_real_process(run: Commands, sqlite_url: str) -> None:
     shop(db)
     before = everything(db)
     run("plans", "create", "1 year", "-5").refused(2, "Error: No such option: -5")
-    run("plans", "create", "1 year", "1.5").refused(2, "from 1 to 1,000,000")
-    run("verify", "а" * 64).refused(4, "malformed-hash")
     run("verify", "a" * 100_000).refused(4, "malformed-hash")
     run("users", "show", "\udcff").refused(4, "is known")  # a byte that is no UTF-8
     assert everything(db) == before
@@ -257,7 +250,9 @@ def test_no_secret_is_ever_said(run: Commands, sandbox: Sandbox, sqlite_url: str
     shop(db)
     person(db, 7, "ann")
     db.close()
-    lines = ("db status", f"verify {GOOD}", f"subscribers claim ann 1month {GOOD}", "pass settle")
+    lines = ("db status", f"verify {GOOD}")
+    told = run.inside("subscribers", "claim", "ann", "1month", GOOD, env=SECRETS)
+    assert (told.code, SECRET in told.stderr) == (5, False)
     closed = f"127.0.0.1:{_closed_port()}"
     for number, wrong in enumerate(
         (
@@ -275,11 +270,10 @@ def test_no_secret_is_ever_said(run: Commands, sandbox: Sandbox, sqlite_url: str
         )
     ):
         for line in lines:
-            for form in ([], ["--json"]):
-                result = run.inside(*line.split(), *form, env=SECRETS | wrong)
-                assert SECRET not in result.stdout + result.stderr, (number, line)
+            result = run.inside(*line.split(), *["--json"][: number % 2], env=SECRETS | wrong)
+            assert SECRET not in result.stdout + result.stderr, (number, line)
         if number in (0, 1):  # its log lines come only in a process
-            for line in lines[:2]:
+            for line in lines:
                 result = run(*line.split(), env=SECRETS | wrong)
                 assert SECRET not in result.stdout + result.stderr, (number, line)
     assert sandbox.asked()
@@ -321,7 +315,7 @@ def test_a_database_that_is_down(sandbox: Sandbox) -> None:
     run = commands(f"postgresql://bot@127.0.0.1:{_closed_port()}/bot", sandbox)
     _all_refuse(run, 5, "The database does not answer. Check that it runs")
     run("plans", "list").refused(5, "error: The database does not answer.")
-    assert run("users", "list", "--json").error()["error"] == "unavailable"
+    assert run.inside("users", "list", "--json").error()["error"] == "unavailable"
 
 
 def test_a_postgresql_database_that_is_not_prepared_or_not_there(
@@ -433,8 +427,6 @@ def test_files_and_directories_without_permission(
     try:
         run = _as_everyone(commands(f"sqlite:///{place}/bot.db", sandbox))
         run("plans", "create", "1 year", "5").refused(5, "it is read-only", "Check who owns")
-        there = _as_everyone(commands(f"sqlite:///{place}/new.db", sandbox))
-        there("plans", "list").refused(5, "The database file cannot be opened.")
         below = _as_everyone(commands(f"sqlite:///{place}/new/bot.db", sandbox))
         below("plans", "list").refused(5, "/new cannot be made: Permission denied.")
         env = {"BUFFETTSBOT_ENV_FILE": str(secret)}
@@ -539,7 +531,7 @@ def test_an_env_file_is_read_and_the_environment_wins(tmp_path: Path, sandbox: S
     )
     run = commands("", sandbox, wallet=None)
     run.env["BUFFETTSBOT_ENV_FILE"] = str(path)
-    assert run("plans", "create", "1 year", "5").code == 0
+    assert run.inside("plans", "create", "1 year", "5").code == 0
     assert (tmp_path / "of-the-file.db").is_file()
     run.inside("users", "list").refused(4, "BUFFETTSBOT_TIMEZONE is malformed")
     zone = {"BUFFETTSBOT_TIMEZONE": "Europe/Berlin"}

@@ -118,7 +118,7 @@ def test_colour_is_only_where_it_is_wanted(run: Commands) -> None:
     assert plain.lines == screen.lines
     dumb = run.on_terminal("payments", "list", env={"TERM": "dumb"})
     assert "\x1b" not in dumb.raw
-    piped = run("payments", "list")
+    piped = run.inside("payments", "list")
     assert "\x1b" not in piped.stdout
     assert RULE not in piped.stdout
     assert len(piped.stdout.splitlines()) == 8
@@ -127,7 +127,7 @@ def test_colour_is_only_where_it_is_wanted(run: Commands) -> None:
     error = run.on_terminal("users", "show", "nobody", env={"NO_COLOR": "1"})
     assert not COLOUR.search(error.raw)
     assert COLOUR.search(run.on_terminal("users", "show", "nobody").raw)
-    assert "\x1b" not in run("users", "show", "nobody").stderr
+    assert "\x1b" not in run.inside("users", "show", "nobody").stderr
 
 
 def test_one_thing_is_shown_a_fact_a_line(run: Commands) -> None:
@@ -152,7 +152,7 @@ def test_words_are_never_broken_and_a_command_stands_alone(run: Commands) -> Non
     assert exists.code == 4
     assert exists.widest <= 80
     assert exists.lines[-2] == '  buffettsbot plans set-price "1 month" 60'
-    piped = run("plans", "create", "1 month", "60").stderr
+    piped = run.inside("plans", "create", "1 month", "60").stderr
     assert piped.count("\n") == 1
     assert piped.endswith(': buffettsbot plans set-price "1 month" 60\n')
     malformed = run.on_terminal("verify", "nonsense")

@@ -29,6 +29,7 @@ from serving import (
     described,
     hosting,
     launch,
+    moment,
     resolved,
     sandboxed,
     serving,
@@ -84,13 +85,12 @@ def shop(host: Host, bot: Bot) -> Bot:
     return bot
 
 
-def moment(text: str) -> datetime:
-    """Read a date as the contract writes it."""
-    return datetime.strptime(text, "%d/%m/%Y %H:%M:%S").replace(tzinfo=ZONE)
+def here(text: str) -> datetime:
+    return moment(text, ZONE)
 
 
 def is_about(text: str, expected: datetime) -> bool:
-    return abs(moment(text) - expected) < timedelta(seconds=20)
+    return abs(here(text) - expected) < timedelta(seconds=20)
 
 
 # POST /api/v1/users/
@@ -202,16 +202,21 @@ def test_a_membership_is_shown(shop: Bot, sandbox: Sandbox, path: str) -> None:
     answer = shop.get(path, telegram_username="ann")
     shown = answer.json()
     assert answer.status_code == 200
-    assert list(shown) == ["customer", "plan", "price", "transaction_hash", "start_date", "end_date"]
+    assert list(shown) == [
+        "customer",
+        "plan",
+        "price",
+        "transaction_hash",
+        "start_date",
+        "end_date",
+    ]
     assert shown["customer"] == "ann"
     assert (shown["plan"], shown["price"], shown["transaction_hash"]) == ("1 month", 50, paid)
     assert is_about(shown["start_date"], now)
-    assert moment(shown["end_date"]) - moment(shown["start_date"]) == timedelta(days=30)
+    assert here(shown["end_date"]) - here(shown["start_date"]) == timedelta(days=30)
 
 
-def test_dates_are_those_of_the_configured_time_zone(
-    database_url: str, sandbox: Sandbox
-) -> None:
+def test_dates_are_those_of_the_configured_time_zone(database_url: str, sandbox: Sandbox) -> None:
     shown = {}
     for zone in ("UTC", "Asia/Kolkata"):
         env = clean_env(database_url, timezone=zone, **sandbox.settings)
@@ -222,7 +227,7 @@ def test_dates_are_those_of_the_configured_time_zone(
                 bot.claim(ANN, sandbox.pay())
             shown[zone] = bot.get("/api/v1/subscriptions/", chat_id=ANN).json()
     for date in ("start_date", "end_date"):
-        utc, kolkata = (moment(shown[zone][date]) for zone in ("UTC", "Asia/Kolkata"))
+        utc, kolkata = (here(shown[zone][date]) for zone in ("UTC", "Asia/Kolkata"))
         assert kolkata - utc == timedelta(hours=5, minutes=30)
 
 
@@ -302,7 +307,7 @@ def test_a_good_payment_buys(shop: Bot, host: Host, sandbox: Sandbox, path: str)
     assert list(bought) == ["customer", "plan", "transaction_hash", "start_date", "end_date"]
     assert (bought["customer"], bought["plan"], bought["transaction_hash"]) == (ANN, plan, paid)
     assert is_about(bought["start_date"], now)
-    assert moment(bought["end_date"]) - moment(bought["start_date"]) == timedelta(days=30)
+    assert here(bought["end_date"]) - here(bought["start_date"]) == timedelta(days=30)
 
 
 def spellings(transaction_hash: str) -> list[str]:
@@ -348,7 +353,7 @@ def test_a_chat_id_may_be_its_digits_in_a_claim_and_counts_before_the_name(
 def test_a_renewal_adds_to_the_end(shop: Bot, sandbox: Sandbox) -> None:
     first = shop.claim(ANN, sandbox.pay()).json()
     second = shop.claim(ANN, sandbox.pay(amount=500), "1 year").json()
-    assert moment(second["end_date"]) - moment(first["end_date"]) == timedelta(days=365)
+    assert here(second["end_date"]) - here(first["end_date"]) == timedelta(days=365)
     shown = shop.get("/api/v1/subscriptions/", chat_id=ANN).json()
     assert (shown["plan"], shown["price"]) == ("1 year", 500)
     assert shown["transaction_hash"] == second["transaction_hash"]
@@ -859,7 +864,9 @@ def test_every_example_of_the_description_is_true_to_its_schema() -> None:
 
 
 def test_every_schema_is_used() -> None:
-    used = {node["$ref"] for _, node in _nodes(described()) if isinstance(node, dict) and "$ref" in node}
+    used = {
+        node["$ref"] for _, node in _nodes(described()) if isinstance(node, dict) and "$ref" in node
+    }
     kept = {"#/components/schemas/Refusal"}  # what the text names
     for kind in ("schemas", "responses"):
         for name in described()["components"][kind]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from helpers import clean_env, hash_of, ledger, membership, person, shop
+from helpers import clean_env, hash_of, in_parallel, ledger, membership, person, shop
 from prometheus_client.parser import text_string_to_metric_families
 from serving import (
     Bot,
@@ -141,16 +141,19 @@ def test_a_client_that_does_not_read_its_answers_is_cut(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "REQUEST_SECONDS", 1)
-    with hosting(clean_env(sqlite_url), threads=2) as host, bot_of(host.url) as bot:
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.settimeout(20)
-            deaf.connect(place(host.url))
-            request = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
-            with pytest.raises(ConnectionError):  # cut, however much we still ask
-                while True:
-                    deaf.sendall(request * 100)
-                    assert bot.get("/healthz").status_code == 200
+    with (
+        hosting(clean_env(sqlite_url), threads=2) as host,
+        bot_of(host.url) as bot,
+        socket.socket() as deaf,
+    ):
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.settimeout(20)
+        deaf.connect(place(host.url))
+        request = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        with pytest.raises(ConnectionError):  # cut, however much we still ask
+            while True:
+                deaf.sendall(request * 100)
+                assert bot.get("/healthz").status_code == 200
 
 
 IDLE = """
@@ -162,25 +165,32 @@ sys.stdin.read()
 """
 
 
+@contextlib.contextmanager
+def crowd(url: str, count: int) -> Iterator[None]:
+    """Another process with so many idle connections."""
+    command = [sys.executable, "-c", IDLE, *map(str, place(url)), str(count)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == f"{count}\n"
+        yield
+        process.kill()
+
+
 def test_idle_connections_leave_enough_files_for_claims(
     env: dict[str, str], app: App, sandbox: Sandbox
 ) -> None:
     person(app.db, 1, "ann")
     sandbox.delay(0.5)
-    with serving(env, "--quiet") as service, bot_of(service.url) as bot:
+    paid = [sandbox.pay() for _ in range(CHAIN_SLOTS)]
+    with serving(env, "--quiet") as service, contextlib.ExitStack() as stack:
         prlimit(service.process.pid, RLIMIT_NOFILE, (1024, 1024))  # what most hosts allow
-        with ThreadPoolExecutor(CHAIN_SLOTS) as pool:
-            # the clients come first: beyond the limit nobody is let in until the idle are cut
-            list(pool.map(lambda _: bot.get("/healthz"), range(CHAIN_SLOTS * 4)))
-            crowd = [sys.executable, "-c", IDLE, *map(str, place(service.url)), "1000"]
-            with subprocess.Popen(
-                crowd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            ) as idle:
-                assert idle.stdout
-                assert idle.stdout.readline() == "1000\n"
-                paid = [sandbox.pay() for _ in range(CHAIN_SLOTS)]
-                answers = list(pool.map(lambda p: bot.claim(1, p).status_code, paid))
-                idle.kill()
+        bots = [stack.enter_context(bot_of(service.url)) for _ in paid]
+        for bot in bots:  # each has its connection; beyond the limit nobody is let in
+            assert bot.get("/healthz").status_code == 200
+        with crowd(service.url, 1000):
+            answers = in_parallel(len(paid), lambda n: bots[n].claim(1, paid[n]).status_code)
     assert Counter(answers) == {201: CHAIN_SLOTS}
 
 
@@ -210,15 +220,13 @@ def test_a_dead_tron_starves_nobody_and_no_claim_is_lost(
                 assert bot.get(CLAIMS, chat_id=1).status_code == 404
                 assert bot.get("/api/v1/plans/").status_code == 200
                 bot.register(1, "u1")
-            waiting = [claim for claim in claims if not claim.done()]
-            assert len(waiting) == CHAIN_SLOTS, "others were answered only after the claims"
+            assert sum(not claim.done() for claim in claims) == CHAIN_SLOTS
             for answer in answered():
                 assert answer.status_code == 202
                 assert answer.json()["reason"] == "source-unavailable"
                 assert answer.headers["retry-after"]
-            written = ledger(app.db)
-            assert {p.transaction_hash for p in written} == set(paid.values())
-            assert {p.status for p in written} == {"pending"}
+            until(lambda: {p.transaction_hash for p in ledger(app.db)} == set(paid.values()))
+            assert {p.status for p in ledger(app.db)} == {"pending"}
             sandbox.reset_faults()
         codes = Counter(claim.result().status_code for claim in claims)
         assert codes[201] + codes[202] == count
@@ -240,9 +248,7 @@ def refused(url: str) -> bool:
     return False
 
 
-def test_a_stop_finishes_what_is_in_flight(
-    env: dict[str, str], app: App, sandbox: Sandbox
-) -> None:
+def test_a_stop_finishes_what_is_in_flight(env: dict[str, str], app: App, sandbox: Sandbox) -> None:
     person(app.db, 1, "ann")
     paid = [sandbox.pay() for _ in range(8)]
     sandbox.fail("timeout", "tronscan", seconds=60)
@@ -264,21 +270,23 @@ def test_a_stop_finishes_what_is_in_flight(
 
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
 def test_a_stop_without_requests_is_immediate(sqlite_url: str, signal_name: str) -> None:
-    with serving(clean_env(sqlite_url)) as service:
-        with bot_of(service.url) as bot:  # whose idle connection holds nothing up
-            assert bot.get("/healthz").status_code == 200
-            service.process.send_signal(signal.Signals[signal_name])
-            assert service.ended() == 0
+    with serving(clean_env(sqlite_url)) as service, bot_of(service.url) as bot:
+        # the bot's idle connection holds nothing up
+        assert bot.get("/healthz").status_code == 200
+        service.process.send_signal(signal.Signals[signal_name])
+        assert service.ended() == 0
     assert "Traceback" not in service.text
 
 
 def test_a_half_sent_request_does_not_hold_up_the_stop(sqlite_url: str) -> None:
-    with serving(clean_env(sqlite_url)) as service:
-        with socket.create_connection(place(service.url), 10) as connection:
-            connection.sendall(b"POST /api/v1/users/ HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
-            began = time.monotonic()
-            assert service.stop() == 0
-            assert time.monotonic() - began < server_module.STOP_SECONDS / 2
+    with (
+        serving(clean_env(sqlite_url)) as service,
+        socket.create_connection(place(service.url), 10) as connection,
+    ):
+        connection.sendall(b"POST /api/v1/users/ HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        began = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - began < server_module.STOP_SECONDS / 2
 
 
 def test_a_taken_port_is_one_sentence(sqlite_url: str) -> None:

@@ -139,6 +139,7 @@ def test_those_who_waited_longest_come_first_and_the_limit_is_kept(db: Database)
     source = FakeSource()
     report = settled(db, fake_chain(source), now=NOW + 2 * MINUTE, limit=3)
     assert (counts(report), source.asked) == ((3, 0, 3, 0), hashes[:3])
+    assert counts(settled(db, fake_chain(source), now=NOW + 2 * MINUTE, limit=0)) == (0, 0, 0, 0)
 
 
 def test_a_rehearsal_asks_nobody_and_changes_nothing(db: Database) -> None:
@@ -269,6 +270,17 @@ def test_never_found_needs_every_source_to_say_so(
     chain = fake_chain(*({HASH: answer} for answer in said))
     settled(db, chain, now=NOW + 99 * DAY)
     assert ledger(db)[0].status == "pending"
+
+
+def test_the_first_answer_after_an_outage_never_refuses(db: Database) -> None:
+    """The indexer may still lag; who had to claim again would then be too old."""
+    claimed(db, chain=fake_chain({HASH: silence()}))
+    said: dict[str, Said] = {HASH: [not_found(HASH), paid(HASH)]}
+    chain = fake_chain(said)
+    settled(db, chain, now=NOW + 3 * DAY)
+    assert (ledger(db)[0].status, ledger(db)[0].reason) == ("pending", "not-found")
+    settled(db, chain, now=NOW + 3 * DAY + 15 * MINUTE)
+    assert ledger(db)[0].status == "accepted"
 
 
 def test_a_transaction_that_vanishes_before_it_is_final_stays_undecided(db: Database) -> None:
