@@ -39,7 +39,7 @@ from buffettsbot.http.sandbox import running_sandbox
 
 ROOT = Path(buffettsbot.__file__).parents[1]
 PROGRAM = [sys.executable, "-m", "buffettsbot"]
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 _ERASED = re.compile(r"\x1b\[\?25l.*\x1b\[2K", re.DOTALL)  # a bar that came and went
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

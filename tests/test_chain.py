@@ -140,7 +140,11 @@ def test_a_pause_that_ends_after_the_deadline_is_not_waited_for(clock: Clock) ->
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 5.0, 13.9])
-def test_no_question_begins_after_the_deadline(clock: Clock, seconds: float) -> None:
+def test_no_question_begins_after_the_deadline(
+    clock: Clock, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buffettsbot.core.chain.random.uniform", lambda _, longest: longest)
+
     def slow(_: str) -> ChainTransaction:
         clock.now += 4
         raise SourceUnavailable("slow", seconds)
