@@ -4,11 +4,11 @@
 owner's, and are applied when it is sent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, literal, select, update
 from sqlalchemy.engine import Connection
 from sqlmodel import col
 
@@ -50,6 +50,20 @@ def queue_for_staff(
 
 
 _STAFF = select(TELEGRAM_USER.c.chat_id).where(TELEGRAM_USER.c.is_staff)
+
+
+def cancel_for(connection: Connection, chats: Select[int], kinds: Sequence[str]) -> None:
+    """Take back what is queued of these kinds for the chats that a select finds."""
+    connection.execute(
+        update(OUTBOX)
+        .where(OUTBOX.c.chat_id.in_(chats), OUTBOX.c.kind.in_(kinds), OUTBOX.c.status == "queued")
+        .values(status="cancelled")
+    )
+
+
+def cancel(connection: Connection, chat_id: int, kinds: Sequence[str]) -> None:
+    """Take back what is queued of these kinds for a chat."""
+    cancel_for(connection, select(literal(chat_id)), kinds)
 
 
 def for_chat(db: Database, chat_id: int, *, limit: int = 50) -> list[Outbox]:

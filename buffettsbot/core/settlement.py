@@ -40,6 +40,8 @@ SLOWEST_CHECK = timedelta(minutes=15)
 RACES = 5
 SILENT_ROW = 3
 MOST_AT_ONCE = 1000
+# What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
+OVERTAKEN = ("reminder", "reminder-details", "expired", "remove")
 LARGEST_AMOUNT = 2**63 - 1
 
 
@@ -168,6 +170,8 @@ def _settle_in(connection: Connection, change: _Change) -> Entry:
     if changed is None:
         raise _Overtaken
     entry = Entry(*changed)
+    if entry.status == "accepted":
+        outbox.cancel(connection, entry.customer_id, OVERTAKEN)
     for kind, to_staff in _notices(entry, renewed=renewed, tell=change.tell):
         _queue(connection, kind, entry, parties, change.now, to_staff=to_staff)
     return entry
