@@ -29,13 +29,15 @@ from buffettsbot.cli.output import (
 )
 from buffettsbot.cli.table import Column
 from buffettsbot.core.app import App
+from buffettsbot.core.delivery import count_due, list_due
+from buffettsbot.core.delivery import deliver as send_messages
 from buffettsbot.core.expiry import due_expiries
 from buffettsbot.core.expiry import expire as end_memberships
 from buffettsbot.core.passes import Report, recorded
 from buffettsbot.core.reminders import due_reminders
 from buffettsbot.core.reminders import remind as send_reminders
 from buffettsbot.core.settlement import settle as settle_payments
-from buffettsbot.core.sources import open_chain
+from buffettsbot.core.sources import open_chain, open_telegram
 
 app = typer.Typer(help="What the timers run.", **group_settings)
 
@@ -145,6 +147,41 @@ def expire(
         rows = map(asdict, due_expiries(app_.db, now=now, limit=limit))
         _rehearse("expire", rows, _member_columns(app_), as_json=as_json)
     finish(recorded(app_.db, app_.now, "expire", work), as_json=as_json)
+
+
+@app.command()
+def deliver(
+    ctx: typer.Context,
+    dry_run: DryRun = False,
+    at: At = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Send what waits in the outbox, at Telegram's speed."""
+    app_, now = _begun(ctx, at, dry_run)
+    if dry_run:
+        columns = (
+            field("id", "id", right=True),
+            field("kind", "kind"),
+            field("chat", "chat_id", right=True),
+            moment("queued", "created_at", app_.settings.timezone),
+        )
+        _rehearse("deliver", list_due(app_.db, now, limit), columns, as_json=as_json)
+    telegram, style = open_telegram(app_.settings), app_.settings.style
+
+    def work() -> Report:
+        total = count_due(app_.db, now)
+        with progress("sending") as watch:
+            return send_messages(
+                app_.db,
+                telegram,
+                style,
+                clock=app_.now,
+                limit=limit,
+                watch=lambda report: watch(report.due, max(total, report.due)),
+            )
+
+    finish(recorded(app_.db, app_.now, "deliver", work), as_json=as_json)
 
 
 def _begun(ctx: typer.Context, at: str | None, dry_run: bool, *needed: str) -> tuple[App, datetime]:
