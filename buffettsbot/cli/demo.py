@@ -6,6 +6,7 @@ that does not show what it should ends the demo loudly.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ class Stage:
     environment: dict[str, str]
     sandbox: httpx.Client
     bot: httpx.Client
+    stopped: list[int]
     step: int = 0
 
     def scene(self, words: str) -> None:
@@ -50,8 +52,15 @@ class Stage:
         self.console.print()
         self.console.print(Text(f"{self.step}  {words}", style="bold cyan"))
 
+    def go_on(self) -> None:
+        """Stop here, between two commands, if a signal said so: then nothing is left behind."""
+        if self.stopped:
+            self.console.print(Text("\nStopped.", style="bold red"))
+            raise SystemExit(128 + self.stopped[0])
+
     def admin(self, *arguments: str, code: int = 0, shows: str = "") -> str:
         """Type a command; it has to exit with `code` and show `shows`."""
+        self.go_on()
         shown = " ".join(f'"{word}"' if " " in word else _short(word) for word in arguments)
         self.console.print(Text(f"$ buffettsbot {shown}", style="bold"), soft_wrap=True)
         done = subprocess.run(  # noqa: S603 -- our own program
@@ -72,6 +81,7 @@ class Stage:
 
     def call(self, method: str, path: str, status: int, **request: Any) -> Any:
         """Call the API as the bot does; it has to answer with `status`."""
+        self.go_on()
         answer = self.bot.request(method, path, **request)
         self.console.print(Text(f"bot → {method} {path}", style="bold"))
         style = "green" if status < 300 else "yellow"
@@ -159,6 +169,7 @@ def _play(stage: Stage) -> None:
     try:
         story(stage)
     except (WrongTurn, httpx.HTTPError, subprocess.SubprocessError) as error:
+        stage.go_on()
         raise WrongTurn(f"step {stage.step}: {error}") from None
 
 
@@ -218,6 +229,9 @@ def _environment(directory: Path, sandbox_url: str, *, colour: bool) -> dict[str
 @app.command()
 def demo() -> None:
     """Play the whole story in a temporary directory against the sandbox; leaves nothing behind."""
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: stopped.append(number))
     console = Console(highlight=False)
     console.print(Text("buffettsbot: a payment becomes a membership", style="bold green"))
     started = datetime.now(UTC)
@@ -232,7 +246,7 @@ def demo() -> None:
                 httpx.Client(base_url=sandbox_url, trust_env=False) as sandbox,
                 httpx.Client(base_url=url, trust_env=False, timeout=30) as bot,
             ):
-                _play(Stage(console, environment, sandbox, bot))
+                _play(Stage(console, environment, sandbox, bot, stopped))
     except (WrongTurn, httpx.HTTPError, subprocess.SubprocessError) as error:
         console.print(Text(f"\nThe demo went wrong: {error}", style="bold red"), soft_wrap=True)
         raise typer.Exit(1) from None

@@ -13,7 +13,8 @@ app = typer.Typer(help="What is on sale.", **group_settings)
 
 
 def _price(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text)):
+    digits = text.isascii() and text.isdecimal() and len(text) <= 9
+    if not digits or not 1 <= int(text) <= plans.HIGHEST_PRICE:
         raise typer.BadParameter(f"write whole USDT, from 1 to {plans.HIGHEST_PRICE:,}")
     return int(text)
 

@@ -17,7 +17,7 @@ THREADS = 64
 
 @app.command()
 def sandbox(
-    bind: Annotated[str, typer.Option(help="host:port on loopback.")] = "127.0.0.1:8900",
+    bind: Annotated[str, typer.Option(help="Listen here: host:port.")] = "127.0.0.1:8900",
 ) -> None:
     """Serve an emulated Tronscan, TronGrid and Telegram; nothing of it is real money.
 

@@ -28,9 +28,7 @@ CHAIN_SLOTS = 36
 @app.command()
 def serve(
     ctx: typer.Context,
-    bind: Annotated[
-        str | None, typer.Option(help="host:port or unix:/path; 127.0.0.1:8000 by default.")
-    ] = None,
+    bind: Annotated[str | None, typer.Option(help="Listen here: host:port or unix:/path.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
 ) -> None:
     """Serve the HTTP API until SIGTERM; requests in flight are finished."""

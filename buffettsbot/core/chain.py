@@ -110,7 +110,7 @@ class Chain:
                 if self._enough(answers):
                     return tuple(answers.values())
                 left = min(LONGEST_WAIT, deadline - time.monotonic())
-                if isinstance(answer, Silence) and retry_after < left:
+                if isinstance(answer, Silence) and retry_after <= left:
                     again.append((source, retry_after))
             if not again or round_number == ROUNDS - 1:
                 break

@@ -69,6 +69,16 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         if began is not None and self.request is not None:
             self.last_activity = began
 
+    def writable(self) -> bool:
+        """Whether there is something to send; a connection given up on is closed here and now.
+
+        waitress would wait until it can send, which for one who never reads is for ever.
+        """
+        if self.will_close:
+            self.handle_close()
+            return False
+        return bool(super().writable())
+
 
 class Server:
     """A WSGI application on `bind` (`host:port`, or `unix:/path`), listening once it exists.
