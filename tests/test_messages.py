@@ -352,7 +352,7 @@ def test_the_text_of_the_language_comes_first(tmp_path: Path) -> None:
     assert render("welcome", sample("welcome"), style).text == "special"
 
 
-BROKEN = {
+BROKEN: dict[str, str | bytes] = {
     "empty": "",
     "blank": " \n\t\n",
     "unknown value": "Hello ${nmae}",
@@ -523,7 +523,7 @@ def test_telegram_takes_every_message(bot: httpx.Client, kind: str, language: st
 # --- the command line
 
 
-def run(*words: str, **chosen: object) -> subprocess.CompletedProcess[str]:
+def run(*words: str, **chosen: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "buffettsbot", "messages", *words],
         env=clean_env("sqlite:////nowhere/at/all.db", **chosen)

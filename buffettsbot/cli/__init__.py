@@ -28,6 +28,7 @@ COMMANDS = {
     "pass": "What the timers run: settle, remind, expire, deliver.",
     "outbox": "What waits to be sent, and what was.",
     "messages": "What people are told: preview, check.",
+    "audit": "Who decided what by hand.",
     "serve": "Serve the HTTP API for the bot.",
     "db": "The database: upgrade, status.",
     "sandbox": "Serve an emulated TRON and Telegram on loopback.",

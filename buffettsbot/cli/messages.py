@@ -11,6 +11,7 @@ from buffettsbot.cli.options import Json, group_settings
 from buffettsbot.cli.output import say, show_json, show_lines, show_styled
 from buffettsbot.core import messages
 from buffettsbot.core.settings import load_settings
+from buffettsbot.core.wording import LANGUAGES
 
 app = typer.Typer(help="What people are told.", **group_settings)
 
@@ -33,7 +34,7 @@ def preview(name: Name = None, language: Language = None, as_json: Json = False)
     """Show messages as they would be sent, with sample data."""
     style = load_settings().style
     if language is not None:
-        if language not in messages.LANGUAGES:
+        if language not in LANGUAGES:
             raise typer.BadParameter("choose en or ru", param_hint="'--language'")
         style = replace(style, language=language)
     shown = [_rendered(kind, style) for kind in ([name] if name else messages.NAMES)]

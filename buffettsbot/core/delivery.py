@@ -8,6 +8,7 @@ was in flight when a process died is sent again, and says so: Telegram knows no 
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ LEASE_TIME = timedelta(seconds=60)
 PAUSE = "telegram-pause"
 BATCH = 30
 WORKERS = 16
-CALLS_A_SECOND = 28.8  # a little below 30, so that late ones cannot crowd a second
+CALLS_A_SECOND = 30
+SECOND = 1.04  # a little long: calls may be under way for different times
 CHAT_SECONDS = 1.0
 GROUP_SECONDS = 3.0
 FIRST_RETRY = timedelta(seconds=30)
@@ -47,20 +49,26 @@ TROUBLES_IN_A_ROW = 5
 
 
 class Pacer:
-    """Evenly spaced turns, shared by all threads; the whole can be paused."""
+    """Turns shared by all threads: evenly spaced, and whatever is late, never 31 in one second.
 
-    def __init__(self, a_second: float) -> None:
-        self._gap = 1 / a_second
+    Given at the moment they are used: turns that a busy machine uses late must not crowd the next.
+    """
+
+    def __init__(self) -> None:
         self._next = 0.0
+        self._given: deque[float] = deque(maxlen=CALLS_A_SECOND)
         self._lock = threading.Lock()
 
     def turn(self) -> None:
         """Wait for this thread's turn."""
         with self._lock:
-            at = max(self._next, time.monotonic())
-            self._next = at + self._gap
-        while (left := at - time.monotonic()) > 0:
-            time.sleep(left)
+            if len(self._given) == CALLS_A_SECOND:
+                self._next = max(self._next, self._given[0] + SECOND)
+            while (left := self._next - time.monotonic()) > 0:
+                time.sleep(left)
+            now = time.monotonic()
+            self._given.append(now)
+            self._next = now + SECOND / CALLS_A_SECOND
 
     def pause(self, seconds: float) -> None:
         """Give no turn before so many seconds have passed."""
@@ -77,7 +85,7 @@ class _Run:
     style: Style
     clock: Callable[[], datetime]
     report: Report
-    pacer: Pacer = field(default_factory=lambda: Pacer(CALLS_A_SECOND))
+    pacer: Pacer = field(default_factory=Pacer)
     free_at: dict[int, float] = field(default_factory=dict)
     troubles: int = 0
     stop: str | None = None

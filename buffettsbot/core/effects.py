@@ -4,11 +4,14 @@ Most are a message. `remove` takes a member out of the group (ban, then unban, s
 back), `welcome` and `renewal` make an invitation where the program runs the group.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from buffettsbot.core.messages import Style, render
 from buffettsbot.core.telegram import Migrated, Refused, Telegram
+
+log = logging.getLogger(__name__)
 
 _NOT_REMOVABLE = ("administrator of the chat", "can't remove chat owner")
 _NOT_THERE = ("participant_id_invalid", "user not found", "user_not_participant")
@@ -28,9 +31,17 @@ def carry_out(telegram: Telegram, style: Style, row: Any, *, turn: Callable[[], 
     if telegram.group is not None and row.kind in ("admin-add", "admin-keep"):
         payload["by_itself"] = True
     message = render(row.kind, payload, style, again=row.leased_until is not None)
+    for warning in message.warnings:
+        log.warning("%s", warning)
     turn()
     if message.picture is None:
-        telegram.call("sendMessage", chat_id=row.chat_id, text=message.text, parse_mode="HTML")
+        telegram.call(
+            "sendMessage",
+            chat_id=row.chat_id,
+            text=message.text,
+            parse_mode="HTML",
+            link_preview_options={"is_disabled": True},
+        )
     else:
         telegram.call(
             "sendPhoto",
