@@ -1,5 +1,7 @@
 """What many commands share: their options, and the way to the core."""
 
+import getpass
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -114,3 +116,8 @@ def parse_time(text: str, settings: Settings) -> datetime:
         raise typer.BadParameter(
             "write a time such as 2026-01-31T00:00", param_hint="'--at'"
         ) from None
+
+
+def actor() -> str:
+    """Return who is at the keyboard, for the audit log: whoever used sudo, else the login name."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()

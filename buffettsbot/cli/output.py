@@ -107,6 +107,21 @@ def show_object(data: Mapping[str, Any]) -> None:
     sys.stdout.write(_json(data, indent=2) + "\n")
 
 
+def show_json(data: Sequence[Mapping[str, Any]]) -> None:
+    """Show a short list of objects as JSON."""
+    _stream_json(data)
+
+
+def show_styled(parts: Iterable[tuple[str, str]]) -> None:
+    """Show pieces of text on stdout; their styles are for terminals."""
+    safe = [("\n".join(map(printable, text.split("\n"))), style) for text, style in parts]
+    console = _Console(highlight=False)
+    if console.is_terminal:
+        console.print(Text.assemble(*safe), end="")
+    else:
+        sys.stdout.writelines(text for text, _ in safe)
+
+
 def say(words: str, *, label: str = "", style: str = "") -> None:
     """Say something to the person, on stderr: the label in its style, then the words.
 

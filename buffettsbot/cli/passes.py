@@ -1,6 +1,10 @@
 """buffettsbot pass: what the timers run."""
 
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -13,10 +17,27 @@ from buffettsbot.cli.options import (
     opened,
     parse_time,
 )
-from buffettsbot.cli.output import field, hash_column, moment, progress, say, show_object, show_rows
+from buffettsbot.cli.output import (
+    field,
+    hash_column,
+    moment,
+    person,
+    progress,
+    say,
+    show_object,
+    show_rows,
+)
+from buffettsbot.cli.table import Column
+from buffettsbot.core.app import App
+from buffettsbot.core.delivery import count_due, list_due
+from buffettsbot.core.delivery import deliver as send_messages
+from buffettsbot.core.expiry import due_expiries
+from buffettsbot.core.expiry import expire as end_memberships
 from buffettsbot.core.passes import Report, recorded
+from buffettsbot.core.reminders import due_reminders
+from buffettsbot.core.reminders import remind as send_reminders
 from buffettsbot.core.settlement import settle as settle_payments
-from buffettsbot.core.sources import open_chain
+from buffettsbot.core.sources import open_chain, open_telegram
 
 app = typer.Typer(help="What the timers run.", **group_settings)
 
@@ -40,13 +61,8 @@ def settle(
     as_json: Json = False,
 ) -> None:
     """Ask the chain again about pending payments whose time has come."""
-    if at is not None and not dry_run:
-        raise typer.BadParameter(
-            "it looks into the future, so it needs --dry-run", param_hint="'--at'"
-        )
-    app_ = opened(ctx, *TIMES, *PAYMENTS)
+    app_, now = _begun(ctx, at, dry_run, *PAYMENTS)
     chain, expectation = open_chain(app_.settings), app_.settings.expectation
-    now = parse_time(at, app_.settings) if at else app_.now()
 
     def work() -> Report:
         with progress("settling") as watch:
@@ -60,22 +76,150 @@ def settle(
                 watch=lambda report: watch(len(report.items), report.due),
             )
 
-    report = work() if dry_run else recorded(app_.db, app_.now, "settle", work)
-    if dry_run and not as_json:
+    if dry_run:
         columns = (
             hash_column(),
             field("customer", "customer_id", right=True),
             moment("claimed", "claimed_at", app_.settings.timezone),
             field("reason", "reason"),
         )
-        show_rows(report.items, columns, fields=(), empty="Nothing is due.")
+        _rehearse("settle", work().items, columns, as_json=as_json)
+    finish(recorded(app_.db, app_.now, "settle", work), as_json=as_json)
+
+
+@app.command()
+def remind(
+    ctx: typer.Context,
+    dry_run: DryRun = False,
+    at: At = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Queue the reminders that are due: each once, the right one."""
+    app_, now = _begun(ctx, at, dry_run, "reminder_days")
+    days = app_.settings.reminder_days
+
+    def work() -> Report:
+        with progress("reminding") as watch:
+            return send_reminders(
+                app_.db,
+                now=now,
+                days=days,
+                limit=limit,
+                watch=lambda report: watch(report.done, report.due),
+            )
+
+    if dry_run:
+        due = islice(due_reminders(app_.db, now=now, days=days), limit)
+        rows = ({"days": threshold} | asdict(member) for member, threshold in due)
+        columns = (field("days", "days", right=True), *_member_columns(app_))
+        _rehearse("remind", rows, columns, as_json=as_json)
+    finish(recorded(app_.db, app_.now, "remind", work), as_json=as_json)
+
+
+@app.command()
+def expire(
+    ctx: typer.Context,
+    dry_run: DryRun = False,
+    at: At = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="End them though they are an abnormal share.")
+    ] = False,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """End the memberships whose time is up."""
+    app_, now = _begun(ctx, at, dry_run, "expire_guard", "group_id")
+
+    def work() -> Report:
+        with progress("ending") as watch:
+            return end_memberships(
+                app_.db,
+                now=now,
+                guard=app_.settings.expire_guard,
+                group=app_.settings.group_id is not None,
+                force=force,
+                limit=limit,
+                watch=lambda report: watch(report.done, report.due),
+            )
+
+    if dry_run:
+        rows = map(asdict, due_expiries(app_.db, now=now, limit=limit))
+        _rehearse("expire", rows, _member_columns(app_), as_json=as_json)
+    finish(recorded(app_.db, app_.now, "expire", work), as_json=as_json)
+
+
+@app.command()
+def deliver(
+    ctx: typer.Context,
+    dry_run: DryRun = False,
+    at: At = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Send what waits in the outbox, at Telegram's speed."""
+    app_, now = _begun(ctx, at, dry_run)
+    if dry_run:
+        columns = (
+            field("id", "id", right=True),
+            field("kind", "kind"),
+            field("chat", "chat_id", right=True),
+            moment("queued", "created_at", app_.settings.timezone),
+        )
+        _rehearse("deliver", list_due(app_.db, now, limit), columns, as_json=as_json)
+    telegram, style = open_telegram(app_.settings), app_.settings.style
+
+    def work() -> Report:
+        total = count_due(app_.db, now)
+        with progress("sending") as watch:
+            return send_messages(
+                app_.db,
+                telegram,
+                style,
+                clock=app_.now,
+                limit=limit,
+                watch=lambda report: watch(report.due, max(total, report.due)),
+            )
+
+    finish(recorded(app_.db, app_.now, "deliver", work), as_json=as_json)
+
+
+def _begun(ctx: typer.Context, at: str | None, dry_run: bool, *needed: str) -> tuple[App, datetime]:
+    if at is not None and not dry_run:
+        raise typer.BadParameter(
+            "it looks into the future, so it needs --dry-run", param_hint="'--at'"
+        )
+    app_ = opened(ctx, *TIMES, *needed)
+    return app_, parse_time(at, app_.settings) if at else app_.now()
+
+
+def _member_columns(app_: App) -> tuple[Column, ...]:
+    return person(), field("plan", "plan"), moment("ends", "end_date", app_.settings.timezone)
+
+
+def _rehearse(
+    name: str, due: Iterable[dict[str, Any]], columns: Sequence[Column], *, as_json: bool
+) -> NoReturn:
+    """Show what is due, and end the command: nothing is changed."""
+    report = Report(name, dry_run=True)
+
+    def counted() -> Iterator[dict[str, Any]]:
+        for row in due:
+            report.due += 1
+            report.skipped += 1
+            yield row
+
+    if as_json:
+        report.items = list(counted())
+    else:
+        show_rows(counted(), columns, fields=(), empty="Nothing is due.")
     finish(report, as_json=as_json)
 
 
-def finish(report: Report, *, as_json: bool) -> None:
+def finish(report: Report, *, as_json: bool) -> NoReturn:
     """Say what a pass did; fail, once, if any of it failed."""
     if as_json:
-        show_object(report.summary())
+        show_object(report.summary() | ({"items": report.items} if report.dry_run else {}))
     else:
         counts = f"{report.due} due, {report.done} done, {report.skipped} left"
         unchanged = " (dry run, nothing was changed)" if report.dry_run else ""

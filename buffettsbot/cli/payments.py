@@ -5,13 +5,24 @@ from typing import Annotated, Any
 
 import typer
 
-from buffettsbot.cli.options import TIMES, Csv, Hash, Json, Limit, group_settings, opened
+from buffettsbot.cli.options import (
+    TIMES,
+    Csv,
+    Hash,
+    Json,
+    Limit,
+    Yes,
+    actor,
+    group_settings,
+    opened,
+)
 from buffettsbot.cli.output import (
     field,
     handle,
     hash_column,
     moment,
     person,
+    say,
     show_lines,
     show_object,
     show_rows,
@@ -21,6 +32,7 @@ from buffettsbot.cli.verify import in_words
 from buffettsbot.core import payments
 from buffettsbot.core.models import PAYMENT_STATUSES
 from buffettsbot.core.money import to_usdt
+from buffettsbot.core.settlement import decide_by_hand
 
 app = typer.Typer(help="The ledger of every hash ever claimed.", **group_settings)
 
@@ -120,6 +132,56 @@ def show(
     )
     if evidence:
         show_object({"evidence": first["evidence"]})
+
+
+@app.command()
+def approve(
+    ctx: typer.Context, transaction_hash: Hash, yes: Yes = False, as_json: Json = False
+) -> None:
+    """Accept what is pending or held: the membership starts, as if the chain had said so."""
+    _decide(ctx, transaction_hash, "", accept=True, yes=yes, as_json=as_json)
+
+
+@app.command()
+def reject(
+    ctx: typer.Context,
+    transaction_hash: Hash,
+    reason: Annotated[str, typer.Option("--reason", help="Why; for the audit log.")],
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Refuse what is pending or held; the customer hears that it was refused."""
+    _decide(ctx, transaction_hash, reason, accept=False, yes=yes, as_json=as_json)
+
+
+def _decide(
+    ctx: typer.Context,
+    transaction_hash: str,
+    why: str,
+    *,
+    accept: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    app_ = opened(ctx, "timezone")
+    first, *_ = payments.show_payment(app_.db, transaction_hash)
+    if not yes:
+        who = handle(first["telegram_username"], first["customer_id"])
+        verb = "Accept" if accept else "Refuse"
+        typer.confirm(f"{verb} the payment of {who} for {first['plan']}?", abort=True, err=True)
+    decide_by_hand(
+        app_.db,
+        transaction_hash=transaction_hash,
+        accept=accept,
+        actor=actor(),
+        now=app_.now(),
+        why=why,
+    )
+    decided = as_row(payments.show_payment(app_.db, transaction_hash)[0])
+    if as_json:
+        show_object(decided)
+    else:
+        say(f"The payment is {decided['status']}.")
 
 
 def as_row(entry: Mapping[str, Any]) -> dict[str, Any]:

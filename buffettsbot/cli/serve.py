@@ -10,10 +10,13 @@ import typer
 
 from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings, opened
 from buffettsbot.cli.output import say
+from buffettsbot.core.app import App
+from buffettsbot.core.delivery import deliver
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.settings import Settings, parse_bind
-from buffettsbot.core.sources import open_chain
+from buffettsbot.core.sources import open_chain, open_telegram
 from buffettsbot.http.api import Api
+from buffettsbot.http.courier import Courier
 from buffettsbot.http.server import Server
 
 app = typer.Typer(**command_settings)
@@ -33,13 +36,29 @@ def serve(
     place = _place(bind, app_.settings)
     _log_to_stderr(quiet=quiet)
     _keep_to_one_core()
-    api = Api(app_, open_chain(app_.settings), chain_slots=CHAIN_SLOTS)
+    courier = _courier(app_)
+    api = Api(
+        app_,
+        open_chain(app_.settings),
+        chain_slots=CHAIN_SLOTS,
+        queued=courier.call if courier else lambda: None,
+    )
     server = Server(api.wsgi(), place, threads=THREADS)
     server.stop_on_signals()
     if app_.settings.api_token is None:
         say("No BUFFETTSBOT_API_TOKEN is set: everyone on this host may use the API.")
     say(f"Serving on {server.address}")
     server.run()
+    if courier is not None:
+        courier.stop()
+
+
+def _courier(app_: App) -> Courier | None:
+    """Return who delivers at once what claims have queued; nobody without a bot's token."""
+    if app_.settings.telegram_token is None:
+        return None
+    telegram, style = open_telegram(app_.settings), app_.settings.style
+    return Courier(lambda: deliver(app_.db, telegram, style, clock=app_.now))
 
 
 def _keep_to_one_core() -> None:

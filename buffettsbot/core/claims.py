@@ -147,6 +147,8 @@ def _entered(
         return live, live is own
     if own is None:
         return None  # what stood in the way is gone again
+    if own.reason == Reason.REJECTED:
+        return own, True  # a person's no is not asked again
     reopened = connection.execute(_REOPEN, row | {"payment": own.id}).first()
     return None if reopened is None else (Entry(*reopened), True)
 

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Table, event, make_url, text
+from sqlalchemy import Engine, Select, Table, event, make_url, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
@@ -255,6 +255,13 @@ def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) ->
     """Insert a row unless one exists by any of the table's unique rules; return its primary key,
     or None (never ask `rowcount`: it lies on PostgreSQL)."""
     return connection.execute(_insert_once(connection.dialect.name, table), dict(row)).scalar()
+
+
+def insert_each_once(connection: Connection, table: Table, rows: Select[*tuple[Any, ...]]) -> int:
+    """Insert the rows that a select finds, unless they exist; return how many were inserted."""
+    insert = _insert_once(connection.dialect.name, table)
+    statement = insert.from_select([column.name for column in rows.selected_columns], rows)
+    return len(connection.execute(statement).all())
 
 
 @cache

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, true, tuple_, update
 from sqlalchemy.engine import Connection
 
 from buffettsbot.core.db import Database, insert_once, paged
@@ -156,8 +156,21 @@ def list_members(
     `active` is everyone whose time runs, those who expire soon included.
     """
     soon = within or SOON
+    where = and_(true(), *_conditions(status, within, plan, now, soon))
+    return members_where(db, where, now=now, soon=soon, limit=limit)
+
+
+def members_where(
+    db: Database,
+    where: ColumnElement[bool],
+    *,
+    now: datetime,
+    soon: timedelta = SOON,
+    limit: int | None = None,
+) -> Iterator[Member]:
+    """Yield the memberships for which a condition on the tables is true, by their end."""
     end, customer = SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.customer_id
-    query = _MEMBERS.where(*_conditions(status, within, plan, now, soon)).order_by(end, customer)
+    query = _MEMBERS.where(where).order_by(end, customer)
 
     def fetch(last: Member | None, size: int) -> list[Member]:
         page = query

@@ -239,6 +239,7 @@ class Audit(SQLModel, table=True):
 
 
 # The same tables for statements that are built once, at import: the hot paths run on these.
-TELEGRAM_USER, PLAN, SUBSCRIPTION, PAYMENT, OUTBOX = (
-    METADATA.tables[name] for name in ("telegram_user", "plan", "subscription", "payment", "outbox")
+TELEGRAM_USER, PLAN, SUBSCRIPTION, PAYMENT, OUTBOX, LEASE, AUDIT = (
+    METADATA.tables[name]
+    for name in ("telegram_user", "plan", "subscription", "payment", "outbox", "lease", "audit")
 )

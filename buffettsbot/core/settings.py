@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from buffettsbot.core.errors import BadSettings, BuffettsbotError
+from buffettsbot.core.messages import Style
 from buffettsbot.core.money import from_usdt
 from buffettsbot.core.tron import NETWORKS, parse_address
 from buffettsbot.core.verification import Expectation
@@ -243,6 +244,19 @@ class Settings(BaseSettings):
     def trongrid_keys(self) -> list[str]:
         """TronGrid's API keys, possibly none."""
         return _keys(self.trongrid_api_key)
+
+    @property
+    def style(self) -> Style:
+        """How messages are written. Raises BadSettings."""
+        self.require("language", "timezone", "community", "support", "messages_dir", "network")
+        return Style(
+            language=self.language,
+            zone=self.timezone,
+            community=self.community,
+            support=self.support,
+            explorer_url=NETWORKS[self.network].explorer_url,
+            directory=self.messages_dir.expanduser() if self.messages_dir else None,
+        )
 
     @property
     def expectation(self) -> Expectation:

@@ -6,7 +6,7 @@ the loser sees what the winner did.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,15 +15,16 @@ from sqlalchemy import bindparam, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from buffettsbot.core import outbox
+from buffettsbot.core import audit, outbox
 from buffettsbot.core.chain import Answer, Chain, to_evidence
 from buffettsbot.core.db import Database
-from buffettsbot.core.errors import Conflict, Unavailable
+from buffettsbot.core.errors import Conflict, NotFound, Unavailable
 from buffettsbot.core.memberships import Raced, extend
 from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.passes import Report
 from buffettsbot.core.payments import ENTRY, Entry
+from buffettsbot.core.tron import parse_hash
 from buffettsbot.core.verification import (
     SENTENCES,
     Expectation,
@@ -40,6 +41,8 @@ SLOWEST_CHECK = timedelta(minutes=15)
 RACES = 5
 SILENT_ROW = 3
 MOST_AT_ONCE = 1000
+# What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
+OVERTAKEN = ("reminder", "reminder-details", "expired", "remove")
 LARGEST_AMOUNT = 2**63 - 1
 
 
@@ -89,7 +92,7 @@ class _Change:
 
     payment: Entry
     verdict: Verdict
-    answers: tuple[Answer, ...]
+    answers: tuple[Answer, ...] | None
     now: datetime
     tell: bool
 
@@ -125,6 +128,54 @@ def _settled(db: Database, change: _Change) -> Entry:
     raise Conflict("This customer's membership is being changed by others. Try again.")
 
 
+def decide_by_hand(
+    db: Database,
+    *,
+    transaction_hash: str,
+    accept: bool,
+    actor: str,
+    now: datetime,
+    why: str = "",
+) -> Outcome:
+    """An admin decides what is pending or held; the audit log says who, and why.
+
+    Raises Invalid for what is no hash, NotFound when nothing of it is open, Conflict.
+    """
+    transaction_hash = parse_hash(transaction_hash)
+    reason = Reason.ACCEPTED if accept else Reason.REJECTED
+    for _ in range(RACES):
+        try:
+            with db.begin() as session:
+                connection = session.connection()
+                row = connection.execute(_OPEN, {"hash": transaction_hash}).first()
+                if row is None:
+                    raise NotFound(
+                        "No payment with this hash is pending or held. To look at it: "
+                        "buffettsbot payments show HASH"
+                    )
+                payment = Entry(*row)
+                verdict = Verdict(
+                    reason,
+                    SENTENCES[reason],
+                    amount=payment.amount,
+                    sender=payment.sender,
+                    time=payment.paid_at,
+                )
+                change = _Change(payment, verdict, None, now, tell=True)
+                decided = _settle_in(connection, change, statuses=("pending", "held"))
+                action = "payments approve" if accept else "payments reject"
+                audit.record(connection, now, actor, action, transaction_hash, why)
+                return outcome_of(decided, now, verdict)
+        except (Raced, _Overtaken):
+            continue
+    raise Conflict("This payment is being decided by others. Look at it again.")
+
+
+_OPEN = select(*ENTRY).where(
+    PAYMENT.c.transaction_hash == bindparam("hash"), PAYMENT.c.status.in_(["pending", "held"])
+)
+
+
 class _Overtaken(Exception):
     """The payment is not pending any more; nothing of this transaction may stay."""
 
@@ -132,7 +183,10 @@ class _Overtaken(Exception):
 _ENTRY = select(*ENTRY).where(PAYMENT.c.id == bindparam("payment"))
 _SETTLE = (
     update(PAYMENT)
-    .where(PAYMENT.c.id == bindparam("payment"), PAYMENT.c.status == "pending")
+    .where(
+        PAYMENT.c.id == bindparam("payment"),
+        PAYMENT.c.status.in_(bindparam("statuses", expanding=True)),
+    )
     .returning(*ENTRY)
 )
 
@@ -151,7 +205,9 @@ _PARTIES = (
 )
 
 
-def _settle_in(connection: Connection, change: _Change) -> Entry:
+def _settle_in(
+    connection: Connection, change: _Change, statuses: Sequence[str] = ("pending",)
+) -> Entry:
     payment = change.payment
     named = {"customer": payment.customer_id, "plan": payment.plan_id}
     parties = dict(connection.execute(_PARTIES, named).one()._mapping)
@@ -166,10 +222,13 @@ def _settle_in(connection: Connection, change: _Change) -> Entry:
             duration=PERIODS[parties["plan"]],
             now=change.now,
         )
-    changed = connection.execute(_SETTLE, values | {"payment": payment.id}).first()
+    named: dict[str, Any] = {"payment": payment.id, "statuses": list(statuses)}
+    changed = connection.execute(_SETTLE, values | named).first()
     if changed is None:
         raise _Overtaken
     entry = Entry(*changed)
+    if entry.status == "accepted":
+        outbox.cancel(connection, entry.customer_id, OVERTAKEN)
     for kind, to_staff in _notices(entry, renewed=renewed, tell=change.tell):
         _queue(connection, kind, entry, parties, change.now, to_staff=to_staff)
     return entry
@@ -183,9 +242,10 @@ def _values(change: _Change) -> dict[str, Any]:
         "sender": verdict.sender,
         "paid_at": verdict.time,
         "attempts": attempts,
-        "evidence": to_evidence(change.answers),
         "next_check_at": None,
     }
+    if change.answers is not None:
+        values["evidence"] = to_evidence(change.answers)
     if verdict.reason is Reason.HELD_FOR_REVIEW:
         return values | {"status": "held"}
     if verdict.verdict == "pending":
@@ -329,7 +389,11 @@ def _due(db: Database, now: datetime, limit: int | None) -> list[Entry]:
 
 def _leased(db: Database, payment: Entry, now: datetime) -> Entry | None:
     """Keep other settlers off this payment while it is asked about; None when one was faster."""
-    seen = {"payment": payment.id, "seen_check": payment.next_check_at}
+    seen = {
+        "payment": payment.id,
+        "statuses": ["pending"],
+        "seen_check": payment.next_check_at,
+    }
     with db.begin() as session:
         row = session.execute(_LEASE, seen | {"next_check_at": now + FIRST_CHECK}).first()
     return None if row is None else Entry(*row)

@@ -1,4 +1,4 @@
-"""The chain sources that the settings name, put together."""
+"""Those outside, as the settings name them: the chain sources, and the bot at Telegram."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,6 +6,7 @@ from buffettsbot.core.chain import Chain, Source
 from buffettsbot.core.errors import BadSettings
 from buffettsbot.core.service import Service
 from buffettsbot.core.settings import Settings
+from buffettsbot.core.telegram import Telegram
 from buffettsbot.core.trongrid import Trongrid
 from buffettsbot.core.tronscan import Tronscan
 from buffettsbot.core.wire import Wire
@@ -31,3 +32,15 @@ def open_chain(settings: Settings) -> Chain:
         _SOURCES[name](Service(wire, urls[name], keys[name])) for name in settings.chain_sources
     ]
     return Chain(sources, quorum=settings.chain_quorum)
+
+
+def open_telegram(settings: Settings) -> Telegram:
+    """Return the bot of the configured token. Raises BadSettings without one."""
+    settings.require("telegram_token", "telegram_url", "group_id")
+    token = settings.telegram_token
+    return Telegram(
+        Wire(),
+        settings.telegram_url,
+        token.get_secret_value() if token else "",
+        group=settings.group_id,
+    )

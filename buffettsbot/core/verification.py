@@ -30,6 +30,7 @@ class Reason(StrEnum):
     UNDERPAID = "underpaid"
     TOO_OLD = "too-old"
     NEVER_FOUND = "never-found"
+    REJECTED = "rejected"
 
 
 PENDING_REASONS = frozenset(
@@ -68,6 +69,8 @@ SENTENCES = {
     "Choose a plan it pays for, or ask an admin for help.",
     Reason.TOO_OLD: "The payment was made too long before it was claimed. "
     "Ask an admin for help if it is yours and was never used.",
+    Reason.REJECTED: "An admin looked at this payment and refused it. "
+    "Ask them for the reason, or send the hash of another payment.",
     Reason.NEVER_FOUND: "The blockchain never showed this transaction. "
     "If money left your wallet, copy the hash again and send it once more.",
 }

@@ -48,9 +48,18 @@ _MESSAGES = {
 
 
 class Api:
-    """The routes over one `App`; `chain_slots`: how many claims may wait for the chain."""
+    """The routes over one `App`; `chain_slots`: how many claims may wait for the chain;
+    `queued` is called when a claim has left something in the outbox."""
 
-    def __init__(self, app: App, chain: Chain, *, chain_slots: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        chain: Chain,
+        *,
+        chain_slots: int,
+        queued: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._queued = queued
         self._app = app
         self._expectation = app.settings.expectation
         self._zone = app.settings.timezone
@@ -160,6 +169,7 @@ class Api:
             if patient:
                 self._slots.release()
         self.metrics.claims.labels(outcome.verdict.verdict, outcome.verdict.reason).inc()
+        self._queued()
         return self._said(outcome)
 
     def _said(self, outcome: Outcome) -> HTTPResponse:

@@ -1,0 +1,107 @@
+"""buffettsbot messages: what people are told, and whether an owner's own texts are sound."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Annotated, Any
+
+import typer
+
+from buffettsbot.cli.options import Json, group_settings
+from buffettsbot.cli.output import say, show_json, show_lines, show_styled
+from buffettsbot.core import messages
+from buffettsbot.core.settings import load_settings
+from buffettsbot.core.wording import LANGUAGES
+
+app = typer.Typer(help="What people are told.", **group_settings)
+
+Language = Annotated[
+    str | None, typer.Option("--language", metavar="en|ru", help="Instead of the configured one.")
+]
+Name = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="One message; without it, all of them.")
+]
+
+_STYLES = {
+    "b": "bold", "strong": "bold", "i": "italic", "em": "italic", "u": "underline",
+    "ins": "underline", "s": "strike", "del": "strike", "strike": "strike", "code": "cyan",
+    "pre": "cyan", "a": "blue underline",
+}  # fmt: skip
+
+
+@app.command()
+def preview(name: Name = None, language: Language = None, as_json: Json = False) -> None:
+    """Show messages as they would be sent, with sample data."""
+    style = load_settings().style
+    if language is not None:
+        if language not in LANGUAGES:
+            raise typer.BadParameter("choose en or ru", param_hint="'--language'")
+        style = replace(style, language=language)
+    shown = [_rendered(kind, style) for kind in ([name] if name else messages.NAMES)]
+    if as_json:
+        show_json(shown)
+        return
+    for one in shown:
+        show_styled(_parts(one))
+    for warning in dict.fromkeys(w for one in shown for w in one["warnings"]):
+        say(warning, label="warning", style="yellow")
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Find what is broken in your own texts and pictures; exit code 4 when something is."""
+    style = load_settings().style
+    found = [{"path": str(f.path), "problem": f.problem} for f in messages.check(style)]
+    if as_json:
+        show_json(found)
+    elif found:
+        show_lines((one["path"], one["problem"]) for one in found)
+    elif style.directory is None:
+        say("BUFFETTSBOT_MESSAGES_DIR is not set; the texts that come with the program are used.")
+    else:
+        say(f"Everything in {style.directory} is sound.")
+    if found:
+        raise typer.Exit(4)
+
+
+def _rendered(kind: str, style: messages.Style) -> dict[str, Any]:
+    message = messages.render(kind, messages.sample(kind), style)
+    return {
+        "name": kind,
+        "language": style.language,
+        "text": message.text,
+        "picture": str(message.picture) if message.picture else None,
+        "warnings": list(message.warnings),
+    }
+
+
+def _parts(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a message as a person sees it: pieces of text, each with its style."""
+    yield f"── {one['name']} ──\n", "dim"
+    if one["picture"]:
+        yield f"[{one['picture']}]\n", "dim"
+    reader = _Reader()
+    reader.feed(one["text"])
+    reader.close()
+    yield from reader.parts
+    yield "\n\n", ""
+
+
+class _Reader(HTMLParser):
+    """Turns Telegram's HTML into pieces of text, each with its style."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[tuple[str, str]] = []
+        self._open: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open.append((_STYLES.get(tag, ""), dict(attrs).get("href") or ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        _, link = self._open.pop()
+        if link:
+            self.parts.append((f" ({link})", "dim"))
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append((data, " ".join(style for style, _ in self._open if style)))

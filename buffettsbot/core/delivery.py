@@ -1,0 +1,295 @@
+"""The deliver pass, the only one that talks to Telegram: the outbox, drained at Telegram's speed.
+
+One deliverer at a time, by a lease. Rows are claimed in small batches, one for each chat, and sent
+in parallel: at most 30 calls a second in all, one a second to a chat, 20 a minute to a group. What
+was in flight when a process died is sent again, and says so: Telegram knows no idempotency key.
+"""
+
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+
+from buffettsbot.core import leases, outbox
+from buffettsbot.core.db import Database
+from buffettsbot.core.effects import carry_out
+from buffettsbot.core.errors import NotAllowed
+from buffettsbot.core.messages import Style
+from buffettsbot.core.models import OUTBOX
+from buffettsbot.core.passes import Report
+from buffettsbot.core.telegram import (
+    Misconfigured,
+    Refused,
+    Telegram,
+    TelegramError,
+    Throttled,
+    Trouble,
+)
+
+LEASE = "deliver"
+LEASE_TIME = timedelta(seconds=60)
+PAUSE = "telegram-pause"
+BATCH = 30
+WORKERS = 16
+CALLS_A_SECOND = 30
+SECOND = 1.04  # a little long: calls may be under way for different times
+CHAT_SECONDS = 1.0
+GROUP_SECONDS = 3.0
+FIRST_RETRY = timedelta(seconds=30)
+SLOWEST_RETRY = timedelta(hours=1)
+MOST_ATTEMPTS = 60
+TROUBLES_IN_A_ROW = 5
+
+
+class Pacer:
+    """Turns shared by all threads: evenly spaced, and whatever is late, never 31 in one second.
+
+    Given at the moment they are used: turns that a busy machine uses late must not crowd the next.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._given: deque[float] = deque(maxlen=CALLS_A_SECOND)
+        self._lock = threading.Lock()
+
+    def turn(self) -> None:
+        """Wait for this thread's turn."""
+        with self._lock:
+            if len(self._given) == CALLS_A_SECOND:
+                self._next = max(self._next, self._given[0] + SECOND)
+            while (left := self._next - time.monotonic()) > 0:
+                time.sleep(left)
+            now = time.monotonic()
+            self._given.append(now)
+            self._next = now + SECOND / CALLS_A_SECOND
+
+    def pause(self, seconds: float) -> None:
+        """Give no turn before so many seconds have passed."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
+
+
+@dataclass
+class _Run:
+    """One deliverer's work: what it uses, and what it has found so far."""
+
+    db: Database
+    telegram: Telegram
+    style: Style
+    clock: Callable[[], datetime]
+    report: Report
+    pacer: Pacer = field(default_factory=Pacer)
+    free_at: dict[int, float] = field(default_factory=dict)
+    troubles: int = 0
+    stop: str | None = None
+    cure: str | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def deliver(
+    db: Database,
+    telegram: Telegram,
+    style: Style,
+    *,
+    clock: Callable[[], datetime],
+    limit: int | None = None,
+    watch: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Send what is due, until nothing is. Safe to repeat, to race and to kill at any moment.
+
+    `failed` counts who will never be reached, `skipped` what stays for another time. Raises
+    NotAllowed, naming the cure, when the token or the bot's rights are wrong; nothing is lost then.
+    """
+    report = Report("deliver")
+    holder = uuid.uuid4().hex
+    now = clock()
+    paused = leases.held_until(db, PAUSE)
+    if (paused is not None and paused > now) or not _hold(db, holder, now):
+        report.due = report.skipped = count_due(db, now)
+        return report
+    run = _Run(db, telegram, style, clock, report)
+    try:
+        with ThreadPoolExecutor(WORKERS) as workers:
+            while run.stop is None and _hold(db, holder, clock()):
+                size = BATCH if limit is None else min(BATCH, limit - report.due)
+                batch = _claim(run, size) if size > 0 else []
+                if not batch and not _wait_for_chats(run):
+                    break
+                report.due += len(batch)
+                list(workers.map(lambda row: _send(run, row), batch))
+                watch(report)
+        _tell_admins(run)
+    finally:
+        leases.release(db, LEASE, holder=holder)
+    if run.cure is not None:
+        raise NotAllowed(run.cure)
+    return report
+
+
+def count_due(db: Database, now: datetime) -> int:
+    """Return how much waits to be sent at `now`."""
+    with db.read() as session:
+        return session.scalar(select(func.count()).select_from(OUTBOX).where(_due(now))) or 0
+
+
+def list_due(db: Database, now: datetime, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return what would be sent at `now`, the oldest first; changes nothing."""
+    columns = (OUTBOX.c.id, OUTBOX.c.kind, OUTBOX.c.chat_id, OUTBOX.c.attempts, OUTBOX.c.created_at)
+    query = select(*columns).where(_due(now)).order_by(OUTBOX.c.id).limit(limit)
+    with db.read() as session:
+        return [dict(row._mapping) for row in session.execute(query)]
+
+
+def _hold(db: Database, holder: str, now: datetime) -> bool:
+    return leases.take(db, LEASE, holder=holder, now=now, until=now + LEASE_TIME)
+
+
+def _due(now: datetime) -> Any:
+    return (
+        (OUTBOX.c.status == "queued")
+        & (OUTBOX.c.not_before <= now)
+        & or_(OUTBOX.c.leased_until.is_(None), OUTBOX.c.leased_until <= now)
+    )
+
+
+def _claim(run: _Run, size: int) -> Sequence[Any]:
+    """Lease the oldest due row of each chat that may be written to now; return them, with whether
+    they were in somebody's hands before."""
+    now, instant = run.clock(), time.monotonic()
+    resting = [chat for chat, at in run.free_at.items() if at > instant]
+    first = (
+        select(func.min(OUTBOX.c.id))
+        .where(_due(now), OUTBOX.c.chat_id.not_in(resting))
+        .group_by(OUTBOX.c.chat_id)
+        .order_by(func.min(OUTBOX.c.id))
+        .limit(size)
+    )
+    with run.db.begin() as session:
+        rows = session.execute(
+            select(OUTBOX).where(OUTBOX.c.id.in_(first)).order_by(OUTBOX.c.id)
+        ).all()
+        leased = session.execute(
+            update(OUTBOX)
+            .where(OUTBOX.c.id.in_([row.id for row in rows]), OUTBOX.c.status == "queued")
+            .values(leased_until=now + LEASE_TIME, attempts=OUTBOX.c.attempts + 1)
+            .returning(OUTBOX.c.id)
+        ).scalars()
+        ours = set(leased)
+    return [row for row in rows if row.id in ours]
+
+
+def _wait_for_chats(run: _Run) -> bool:
+    """Wait for the next chat that may be written to again; False when nothing waits for that."""
+    now, instant = run.clock(), time.monotonic()
+    resting = {chat: at for chat, at in run.free_at.items() if at > instant}
+    run.free_at = resting
+    if not resting:
+        return False
+    query = select(OUTBOX.c.chat_id).where(_due(now), OUTBOX.c.chat_id.in_(list(resting)))
+    with run.db.read() as session:
+        waiting = set(session.execute(query.distinct()).scalars())
+    if not waiting:
+        return False
+    time.sleep(max(0.0, min(resting[chat] for chat in waiting) - instant))
+    return True
+
+
+def _send(run: _Run, row: Any) -> None:
+    """Carry out one effect and write down what came of it."""
+    if run.stop is not None:
+        _settle(run, row, leased_until=row.leased_until, attempts=row.attempts)
+        with run.lock:
+            run.report.skipped += 1
+        return
+    outcome: TelegramError | None = None
+    try:
+        carry_out(run.telegram, run.style, row, turn=run.pacer.turn)
+    except TelegramError as error:
+        outcome = error
+    gap = CHAT_SECONDS if row.chat_id > 0 else GROUP_SECONDS
+    with run.lock:
+        run.free_at[row.chat_id] = time.monotonic() + gap
+        _count(run, row, outcome)
+    _settle(run, row, **_after(run.clock(), row, outcome))
+
+
+def _count(run: _Run, row: Any, outcome: TelegramError | None) -> None:
+    run.troubles = run.troubles + 1 if isinstance(outcome, Trouble) else 0
+    if outcome is None:
+        run.report.done += 1
+    elif isinstance(outcome, Refused) or row.attempts + 1 >= MOST_ATTEMPTS:
+        run.report.failed += 1
+        if not row.kind.startswith("digest-"):
+            person = {"chat_id": row.chat_id, "telegram_username": None, "error": str(outcome)}
+            name = (
+                row.payload.get("telegram_username")
+                if row.chat_id == row.payload.get("chat_id")
+                else None
+            )
+            run.failures.append(person | {"telegram_username": name})
+    else:
+        run.report.skipped += 1
+    if isinstance(outcome, Throttled):
+        run.pacer.pause(outcome.retry_after)
+        _pause_everyone(run, outcome.retry_after)
+    elif isinstance(outcome, Misconfigured):
+        run.cure = run.stop = str(outcome)
+    elif run.troubles >= TROUBLES_IN_A_ROW:
+        run.stop = str(outcome)
+
+
+def _pause_everyone(run: _Run, seconds: float) -> None:
+    """Long pauses end the pass; whoever comes next, on any host, keeps to them too."""
+    now = run.clock()
+    until = now + timedelta(seconds=seconds)
+    leases.take(run.db, PAUSE, holder="telegram", now=now, until=until)
+    if seconds > LEASE_TIME.total_seconds() / 2:
+        run.stop = "Telegram wants a long pause"
+
+
+def _after(now: datetime, row: Any, outcome: TelegramError | None) -> dict[str, Any]:
+    """Return what becomes of a row. A lease that stays says: this may have been sent already."""
+    if outcome is None:
+        return {"status": "sent", "sent_at": now, "leased_until": None, "error": None}
+    if isinstance(outcome, Refused) or row.attempts + 1 >= MOST_ATTEMPTS:
+        return {"status": "failed", "leased_until": None, "error": str(outcome)}
+    if isinstance(outcome, Throttled):
+        wait = timedelta(seconds=outcome.retry_after)
+        return {"not_before": now + wait, "leased_until": None, "attempts": row.attempts}
+    if isinstance(outcome, Misconfigured):
+        return {"leased_until": None, "attempts": row.attempts, "error": str(outcome)}
+    wait = min(FIRST_RETRY * (1 << min(row.attempts, 10)), SLOWEST_RETRY)
+    in_doubt = isinstance(outcome, Trouble) and outcome.sent
+    return {
+        "not_before": now + wait,
+        "leased_until": now if in_doubt else None,
+        "error": str(outcome),
+    }
+
+
+def _settle(run: _Run, row: Any, **values: Any) -> None:
+    with run.db.begin() as session:
+        session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
+
+
+def _tell_admins(run: _Run) -> None:
+    if not run.failures:
+        return
+    now = run.clock()
+    payload = {"failed": len(run.failures), "people": run.failures[:20]}
+    with run.db.begin() as session:
+        outbox.queue_for_staff(
+            session.connection(),
+            key=f"digest-deliver:{now.isoformat()}",
+            kind="digest-deliver",
+            payload=payload,
+            now=now,
+        )

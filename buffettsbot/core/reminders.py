@@ -1,0 +1,96 @@
+"""The remind pass: everyone whose membership ends soon is told once, by the right reminder.
+
+A threshold of N days holds for whoever's end is at most N × 24 h away; inside several, the smallest
+counts. A reminder's key names the customer, the end and the threshold: promise 5 is a unique index.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, exists, literal, select
+
+from buffettsbot.core import outbox
+from buffettsbot.core.db import Database
+from buffettsbot.core.memberships import Member, members_where
+from buffettsbot.core.models import OUTBOX, SUBSCRIPTION
+from buffettsbot.core.passes import Report
+from buffettsbot.core.sweeps import queue_each, spans
+
+REMINDER_KINDS = ("reminder", "reminder-details")
+
+
+def remind(
+    db: Database,
+    *,
+    now: datetime,
+    days: Sequence[int],
+    limit: int | None = None,
+    watch: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Queue each due reminder, a picture and the details, and a digest for the admins.
+
+    `days`: the thresholds. Safe to repeat, to race and to kill at any moment.
+    """
+    report = Report("remind")
+    counts: dict[str, int] = {}
+    for threshold, due in _windows(days, now):
+        for span in spans(db, due, None if limit is None else limit - report.due):
+            with db.begin() as session:
+                connection = session.connection()
+                told = [
+                    queue_each(
+                        connection,
+                        kind=kind,
+                        where=and_(due, span.condition),
+                        now=now,
+                        extra={"days": threshold},
+                        key_end=str(threshold),
+                    )
+                    for kind in REMINDER_KINDS
+                ][0]
+            report.due += told
+            report.done += told
+            counts[str(threshold)] = counts.get(str(threshold), 0) + told
+            watch(report)
+    if report.done:
+        with db.begin() as session:
+            outbox.queue_for_staff(
+                session.connection(),
+                key=f"digest-remind:{now.isoformat()}",
+                kind="digest-remind",
+                payload={"told": report.done, "by_days": counts},
+                now=now,
+            )
+    return report
+
+
+def due_reminders(
+    db: Database, *, now: datetime, days: Sequence[int], limit: int | None = None
+) -> Iterator[tuple[Member, int]]:
+    """Yield who would be told at `now`, and by which threshold; changes nothing."""
+    for threshold, due in _windows(days, now):
+        for member in members_where(db, due, now=now, limit=limit):
+            if not _told(db, member, threshold):
+                yield member, threshold
+
+
+def _windows(days: Sequence[int], now: datetime) -> Iterator[tuple[int, ColumnElement[bool]]]:
+    """Yield each threshold with the condition of those for whom it is the smallest one."""
+    begins = now
+    for threshold in sorted(set(days)):
+        ends = now + timedelta(days=threshold)
+        yield (
+            threshold,
+            and_(
+                SUBSCRIPTION.c.expired_at.is_(None),
+                SUBSCRIPTION.c.end_date > begins,
+                SUBSCRIPTION.c.end_date <= ends,
+            ),
+        )
+        begins = ends
+
+
+def _told(db: Database, member: Member, threshold: int) -> bool:
+    key = f"reminder:{member.chat_id}:{member.end_date:%Y-%m-%dT%H:%M:%S.%f}+00:00:{threshold}"
+    with db.read() as session:
+        return bool(session.scalar(select(exists().where(OUTBOX.c.key == literal(key)))))
