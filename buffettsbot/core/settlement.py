@@ -222,8 +222,8 @@ def _settle_in(
             duration=PERIODS[parties["plan"]],
             now=change.now,
         )
-    named: dict[str, Any] = {"payment": payment.id, "statuses": list(statuses)}
-    changed = connection.execute(_SETTLE, values | named).first()
+    seen: dict[str, Any] = {"payment": payment.id, "statuses": list(statuses)}
+    changed = connection.execute(_SETTLE, values | seen).first()
     if changed is None:
         raise _Overtaken
     entry = Entry(*changed)
