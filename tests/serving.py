@@ -260,8 +260,12 @@ class Service:
         self.process.send_signal(signal.SIGTERM)
 
     def ended(self) -> int:
-        """Wait for its end; return the exit code."""
-        code = self.process.wait(PATIENCE)
+        """Wait for its end; return the exit code. One that does not end is killed, and fails."""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
         self._reader.join(PATIENCE)
         if self.process.stderr:
             self.process.stderr.close()
@@ -305,11 +309,7 @@ def serving(
     finally:
         if service.process.poll() is None:
             service.terminate()
-        try:
-            service.ended()
-        except subprocess.TimeoutExpired:
-            service.kill()
-            raise
+        service.ended()
 
 
 # The same server in this process

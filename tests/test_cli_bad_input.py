@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from commands import Commands, Sandbox, commands, open_sandbox
 from helpers import WALLET, buy, hash_of, person, rows, shop
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlmodel import SQLModel
 
 from buffettsbot.core.db import Database
@@ -277,6 +277,17 @@ def test_no_secret_is_ever_said(run: Commands, sandbox: Sandbox, sqlite_url: str
                 result = run(*line.split(), env=SECRETS | wrong)
                 assert SECRET not in result.stdout + result.stderr, (number, line)
     assert sandbox.asked()
+
+
+def test_the_password_of_the_database_is_not_shown(postgresql_url: str) -> None:
+    url = make_url(postgresql_url).set(password=SECRET)  # which this server does not ask for
+    run = Commands(url.render_as_string(hide_password=False))
+    status = run.inside("db", "status", "--json")
+    assert status.code == 0
+    assert "***" in status.json()["database"]
+    for arguments in (["db", "status"], ["db", "status", "--json"], ["users", "show", "nobody"]):
+        result = run.inside(*arguments)
+        assert SECRET not in result.stdout + result.stderr
 
 
 # Databases

@@ -731,6 +731,7 @@ def test_later_rows_that_are_wider_lose_nothing(capsys: pytest.CaptureFixture[st
     )
     shown = capsys.readouterr().out.splitlines()
     assert shown[-1].split("  ") == [str(wide), f"name {wide}"]
+    assert [line.index("  name") for line in shown[-5:]] == [len(str(wide))] * 5
     assert [int(line.split()[0]) for line in shown[1:]] == numbers
 
 

@@ -114,7 +114,11 @@ def test_a_demo_that_is_stopped_leaves_nothing_behind(place: Place, number: sign
         if "$ buffettsbot" in line or "went wrong" in line:
             break
     process.send_signal(number)
-    shown = process.communicate(timeout=PATIENCE)[0]
+    try:
+        shown = process.communicate(timeout=PATIENCE)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == 128 + number, shown
     assert "Traceback" not in shown
     place.check_clean(process.pid)

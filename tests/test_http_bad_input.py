@@ -481,7 +481,7 @@ ODD = {
     "empty lines first": b"\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n",
     "raw bytes in a header": b"GET /healthz HTTP/1.1\r\nConnection: close\r\nX: \xff\xfe\r\n\r\n",
     "2,000 headers": b"GET /healthz HTTP/1.0\r\n" + b"Xx: aaaaaaaa\r\n" * 2_000 + b"\r\n",
-    "nothing to continue": b"GET /healthz HTTP/1.0\r\nExpect: 100-continue\r\n\r\n",
+    "nothing to continue": b"GET /healthz HTTP/1.1\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n",
     "a body": b"GET /healthz HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello",
     "forwarded": b"GET /healthz HTTP/1.0\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=x\r\n\r\n",
 }
@@ -564,6 +564,13 @@ def client(database_url: str) -> Iterator[httpx.Client]:
     with httpx.Client(transport=transport, base_url="http://localhost") as client:
         yield client
     app.db.close()
+
+
+def test_a_body_of_unknown_length_is_limited_too(client: httpx.Client) -> None:
+    body = padded(64 * KIB + 1, chat_id=8)
+    is_json_refusal(client.post(USERS, content=iter([body]), headers=JSON), 413)
+    just = client.post(USERS, content=iter([padded(64 * KIB, chat_id=8)]), headers=JSON)
+    assert just.status_code == 201
 
 
 @any_number

@@ -225,6 +225,8 @@ def test_a_dead_tron_starves_nobody_and_no_claim_is_lost(
                 assert answer.status_code == 202
                 assert answer.json()["reason"] == "source-unavailable"
                 assert answer.headers["retry-after"]
+            asked = set(sandbox.asked())
+            assert asked <= {p.transaction_hash for p in ledger(app.db)}, "asked before written"
             until(lambda: {p.transaction_hash for p in ledger(app.db)} == set(paid.values()))
             assert {p.status for p in ledger(app.db)} == {"pending"}
             sandbox.reset_faults()
@@ -258,6 +260,7 @@ def test_a_stop_finishes_what_is_in_flight(env: dict[str, str], app: App, sandbo
             until(lambda: set(sandbox.asked()) >= set(paid))
             service.terminate()
             until(lambda: refused(service.url))
+            time.sleep(1.5)  # longer than a server would wait that has not been told to
             assert not any(claim.done() for claim in claims)
             assert service.process.poll() is None
             sandbox.reset_faults()

@@ -115,7 +115,7 @@ def show_json(data: Sequence[Mapping[str, Any]]) -> None:
 def show_styled(parts: Iterable[tuple[str, str]]) -> None:
     """Show pieces of text on stdout; their styles are for terminals."""
     safe = [("\n".join(map(printable, text.split("\n"))), style) for text, style in parts]
-    console = _Console(highlight=False)
+    console = Console(highlight=False)
     if console.is_terminal:
         console.print(Text.assemble(*safe), end="")
     else:
@@ -127,7 +127,7 @@ def say(words: str, *, label: str = "", style: str = "") -> None:
 
     On a terminal no word is broken, and a command to go on with stands on a line of its own.
     """
-    console = _Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
     if console.is_terminal:
         words = re.sub(r": (buffettsbot [^\n]+)$", r":\n  \1", words)
     words = "\n".join(printable(line) for line in words.split("\n"))
@@ -147,7 +147,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 def show_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Show named facts of one thing, a line each, on stdout."""
     facts = [(name, printable(text)) for name, text in lines]
-    console = _Console(highlight=False)
+    console = Console(highlight=False)
     if console.is_terminal:
         grid = Table.grid(padding=(0, len(GAP), 0, 0))
         grid.add_column(style="dim", no_wrap=True)
@@ -188,7 +188,7 @@ def _stream_table(rows: Iterator[Mapping[str, Any]], columns: Sequence[Column], 
     if not first:
         say(empty)
         return
-    console = _Console(highlight=False)
+    console = Console(highlight=False)
     room = console.width if console.is_terminal else None
     columns = fitted(columns, first, room)
     widths = widths_of(columns, first, room)
@@ -212,13 +212,6 @@ def _show_line(console: Console, texts: Sequence[str], styles: Sequence[str]) ->
         return
     styled = [Text(text, style=style) for text, style in zip(texts, styles, strict=True)]
     console.print(Text(GAP).join(styled), soft_wrap=True)
-
-
-class _Console(Console):
-    """A console that leaves a closed pipe to the one place that knows what to do."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 def _plain(value: Any) -> str:
