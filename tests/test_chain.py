@@ -139,28 +139,52 @@ def test_a_pause_that_ends_after_the_deadline_is_not_waited_for(clock: Clock) ->
     assert (throttled.asked, clock.slept) == ([HASH], [])
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0, 5.0, 13.9])
+def test_a_long_pause_is_not_waited_for_while_somebody_waits_for_the_answer(clock: Clock) -> None:
+    throttled = source([busy(chain_module.LONGEST_WAIT + 1), paid(HASH)])
+    assert Chain([throttled]).look_up(HASH) == (Silence("tronscan", "busy"),)
+    assert clock.slept == []
+
+
+def test_a_source_that_wants_a_long_pause_is_left_alone_while_another_is_asked_again(
+    clock: Clock,
+) -> None:
+    throttled, away = source(busy(30)), source(silence("trongrid"), "trongrid")
+    Chain([throttled, away]).look_up(HASH)
+    assert (len(throttled.asked), len(away.asked)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("takes", "wants"), [(4, 0), (4, 1), (4, 2.9), (8, 1.5), (9.5, 0.4), (9.9, 0), (11, 0)]
+)
 def test_no_question_begins_after_the_deadline(
-    clock: Clock, seconds: float, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, takes: float, wants: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("buffettsbot.core.chain.random.uniform", lambda _, longest: longest)
-
-    def slow(_: str) -> ChainTransaction:
-        clock.now += 4
-        raise SourceUnavailable("slow", seconds)
-
     begun = clock.now
     asked_at: list[float] = []
 
-    class Slow(FakeSource):
-        def look_up(self, transaction_hash: str, *, deadline: float) -> ChainTransaction:
-            asked_at.append(clock.now)
-            assert deadline == begun + 10
-            return slow(transaction_hash)
+    def slow(_: str) -> ChainTransaction:
+        asked_at.append(clock.now)
+        clock.now += takes
+        raise SourceUnavailable("slow", wants)
 
-    Chain([Slow()], ask_seconds=10).look_up(HASH)
+    chain = Chain([source(slow)], ask_seconds=10)
+    chain.look_up(HASH)
     assert all(moment < begun + 10 for moment in asked_at)
-    assert clock.now <= begun + 14
+    assert sum(clock.slept) < 10
+
+
+def test_every_source_is_told_the_deadline_of_the_whole(clock: Clock) -> None:
+    told: list[float] = []
+
+    class Told(FakeSource):
+        def look_up(self, transaction_hash: str, *, deadline: float) -> ChainTransaction:
+            told.append(deadline)
+            clock.now += 2
+            return super().look_up(transaction_hash, deadline=deadline)
+
+    Chain([Told(name="tronscan"), Told(name="trongrid")], ask_seconds=10).look_up(HASH)
+    assert told == [110.0, 110.0]
 
 
 def test_somebody_may_watch_every_question(clock: Clock) -> None:

@@ -568,18 +568,18 @@ def test_one_hash_claimed_by_sixteen_customers_at_once_is_sold_to_one(db: Databa
     assert queued(db) == ["welcome"]
 
 
-def test_four_payments_of_one_customer_at_the_same_instant_add_all_four_periods(
+def test_twelve_payments_of_one_customer_at_the_same_instant_add_all_twelve_periods(
     db: Database,
 ) -> None:
-    numbers = range(1, 5)
-    answer = meeting(4, paid(HASH))
+    numbers = range(1, 13)
+    answer = meeting(12, paid(HASH))
     chain = fake_chain({hash_of(number): answer for number in numbers})
-    outcomes = in_parallel(4, lambda n: claimed(db, chain, hash_of(n + 1)))
-    assert [reason(o) for o in outcomes] == [Reason.ACCEPTED] * 4
-    assert membership(db).end_date == NOW + 120 * DAY
+    outcomes = in_parallel(12, lambda n: claimed(db, chain, hash_of(n + 1)))
+    assert [reason(o) for o in outcomes] == [Reason.ACCEPTED] * 12
+    assert membership(db).end_date == NOW + 360 * DAY
     starts = sorted(e.period_start or NOW for e in ledger(db))
-    assert starts == [NOW + 30 * DAY * n for n in range(4)]
-    assert sorted(queued(db, 7)) == ["renewal"] * 3 + ["welcome"]
+    assert starts == [NOW + 30 * DAY * n for n in range(12)]
+    assert sorted(queued(db, 7)) == ["renewal"] * 11 + ["welcome"]
 
 
 def test_different_customers_at_once_do_not_disturb_each_other(db: Database) -> None:

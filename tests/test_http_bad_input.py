@@ -481,7 +481,8 @@ ODD = {
     "empty lines first": b"\r\n\r\nGET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n",
     "raw bytes in a header": b"GET /healthz HTTP/1.1\r\nConnection: close\r\nX: \xff\xfe\r\n\r\n",
     "2,000 headers": b"GET /healthz HTTP/1.0\r\n" + b"Xx: aaaaaaaa\r\n" * 2_000 + b"\r\n",
-    "nothing to continue": b"GET /healthz HTTP/1.1\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n",
+    "nothing to continue": b"GET /healthz HTTP/1.1\r\nConnection: close\r\n"
+    b"Expect: 100-continue\r\n\r\n",
     "a body": b"GET /healthz HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello",
     "forwarded": b"GET /healthz HTTP/1.0\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=x\r\n\r\n",
 }
