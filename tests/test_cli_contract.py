@@ -6,6 +6,7 @@ over many arguments run in-process.
 
 import csv
 import io
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -392,14 +393,12 @@ def test_settle_finishes_what_is_due(run: Commands, db: Database, sandbox: Sandb
     soon = (now() + timedelta(minutes=1)).isoformat()
     dry = run("pass", "settle", "--dry-run", "--at", soon, "--json")
     assert (dry.code, dry.stderr) == (0, "")
-    assert dry.json() == {
-        "pass": "settle",
-        "due": 1,
-        "done": 0,
-        "skipped": 1,
-        "failed": 0,
-        "dry_run": True,
-    }
+    summary = {"pass": "settle", "due": 1, "done": 0, "skipped": 1, "failed": 0, "dry_run": True}
+    assert dry.json() | summary == dry.json()
+    assert list(dry.json())[:6] == list(summary)
+    (item,) = dry.json()["items"]
+    assert (item["transaction_hash"], item["customer_id"]) == (good, 7)
+    assert is_time(item["claimed_at"])
     asked = sandbox.asked()
     shown = run.inside("pass", "settle", "--dry-run", "--at", soon)
     assert good in shown.stdout
@@ -412,7 +411,7 @@ def test_settle_finishes_what_is_due(run: Commands, db: Database, sandbox: Sandb
         session.execute(Payment.__table__.update().values(next_check_at=now() - DAY))  # type: ignore[attr-defined]
     done = run("pass", "settle", "--json", "--limit", "10")
     assert (done.code, done.stderr) == (0, "")
-    assert list(done.json()) == ["pass", "due", "done", "skipped", "failed", "dry_run"]
+    assert list(done.json())[:6] == ["pass", "due", "done", "skipped", "failed", "dry_run"]
     assert done.json() | {"due": 1, "done": 1} == done.json()
     assert [payment.status for payment in ledger(db)] == ["accepted"]
     assert run.inside("pass", "settle").refused(0, "settle: 0 due, 0 done, 0 left, 0 failed")
@@ -440,6 +439,99 @@ def test_a_database_is_prepared_once(empty_database_url: str) -> None:
     assert (shown.code, shown.stderr) == (0, "")
     assert "up to date  yes" in shown.stdout
     assert run.inside("plans", "list", "--json").json() == []
+
+
+# The columns of the tables in design.md
+OUTBOX_FIELDS = [
+    "id",
+    "key",
+    "kind",
+    "chat_id",
+    "payload",
+    "status",
+    "attempts",
+    "not_before",
+    "leased_until",
+    "sent_at",
+    "error",
+    "created_at",
+]
+AUDIT_FIELDS = ["id", "at", "actor", "action", "subject", "detail"]
+
+
+def test_the_outbox_is_listed_cancelled_and_requeued(run: Commands, db: Database) -> None:
+    assert run.inside("outbox", "list").refused(0, "Nothing is in the outbox.")
+    member(db, 7, "ann", now=now())
+    listed = run("outbox", "list", "--json")
+    (welcome,) = listed.json()
+    assert list(welcome) == OUTBOX_FIELDS
+    assert (welcome["kind"], welcome["chat_id"], welcome["status"]) == ("welcome", 7, "queued")
+    assert is_time(welcome["created_at"])
+    as_csv = run.inside("outbox", "list", "--csv").stdout
+    assert as_csv.splitlines()[0] == ",".join(OUTBOX_FIELDS)
+    assert json.loads(table(as_csv)[0]["payload"]) == welcome["payload"]
+    number = str(welcome["id"])
+    for stdin in ("", "n\n"):
+        run.inside("outbox", "cancel", number, stdin=stdin).refused(
+            4, "[y/N]", "nothing was" if not stdin else "Nothing was"
+        )
+    assert run.inside("outbox", "list", "--status", "queued", "--json").json() == [welcome]
+    cancelled = run("outbox", "cancel", number, "--yes", "--json").json()
+    assert cancelled == welcome | {"status": "cancelled"}
+    again = run.inside("outbox", "cancel", number, "--yes", "--json")
+    assert (again.refused(4) and again.error()["error"]) == "conflict"
+    assert run("outbox", "requeue", number, "--json").json()["status"] == "queued"
+    run.inside("outbox", "requeue", "999").refused(4, "There is no message 999.")
+    run.inside("outbox", "cancel", "0", "--yes").refused(2)
+
+
+def test_a_person_decides_and_it_is_written_down(
+    run: Commands, db: Database, sandbox: Sandbox
+) -> None:
+    assert run.inside("audit").refused(0, "Nobody decided anything by hand yet.")
+    shop(db)
+    for number in (7, 8):
+        person(db, number, f"user{number}")
+        waiting = run.inside("subscribers", "claim", str(number), "1 month", hash_of(number))
+        assert waiting.code == 5
+    for command in (["approve", hash_of(7)], ["reject", hash_of(8), "--reason", "=not paid"]):
+        run.inside("payments", *command).refused(4, "[y/N]", "Nobody answered")
+    assert [payment.status for payment in ledger(db)] == ["pending", "pending"]
+    approved = run("payments", "approve", hash_of(7).upper(), "--yes", "--json").json()
+    assert list(approved) == PAYMENT_FIELDS
+    assert approved["status"] == "accepted"
+    rejected = run("payments", "reject", hash_of(8), "--reason", "=not paid", "--yes")
+    assert rejected.refused(0, "The payment is refused.")
+    again = run.inside("payments", "reject", hash_of(7), "--reason", "x", "--yes", "--json")
+    assert again.refused(4)
+    assert set(again.error()) == {"error", "message"}
+    run.inside("payments", "reject", hash_of(7), "--yes").refused(2, "--reason")
+
+    entries = run("audit", "--json").json()
+    assert [list(entry) for entry in entries] == [AUDIT_FIELDS, AUDIT_FIELDS]
+    assert all(is_time(entry["at"]) and entry["actor"] for entry in entries)
+    assert "=not paid" in entries[0]["detail"]
+    assert run.inside("audit", "--limit", "1", "--json").json() == entries[:1]
+    rows_ = table(run.inside("audit", "--csv").stdout)
+    assert [row["id"] for row in rows_] == [str(entry["id"]) for entry in entries]
+    assert not rows_[0]["detail"].startswith("=")
+
+
+def test_the_other_passes_report_as_settle_does(run: Commands, db: Database) -> None:
+    member(db, 7, "ann", now=now() - 29 * DAY)
+    member(db, 8, "bob", now=now() - 31 * DAY)
+    for name, due in (("remind", 1), ("expire", 1)):
+        dry = run.inside("pass", name, "--dry-run", "--json").json()
+        counts = {"due": due, "done": 0, "skipped": due, "failed": 0, "dry_run": True}
+        assert dry | {"pass": name} | counts == dry
+        done = run("pass", name, "--json")
+        assert done.stderr == ""
+        counts = {"due": due, "done": due, "skipped": 0, "failed": 0, "dry_run": False}
+        assert done.json() | {"pass": name} | counts == done.json()
+        assert run.inside("pass", name).refused(0, f"{name}: 0 due, 0 done, 0 left, 0 failed")
+    dry = run("pass", "deliver", "--dry-run", "--json").json()
+    assert dry["due"] == len(dry["items"]) > 0
+    run.inside("pass", "deliver").refused(4, "BUFFETTSBOT_TELEGRAM_TOKEN is not set")
 
 
 # Sweeps

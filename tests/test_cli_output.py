@@ -195,7 +195,14 @@ def test_help_fits_a_terminal(run: Commands) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 132, 250])
 def test_tables_take_the_room_there_is(run: Commands, width: int) -> None:
     wide = {"FORCE_COLOR": "1", "COLUMNS": str(width)}
-    for arguments in ("users list", "payments list", "subscribers list --status all", "plans list"):
+    for arguments in (
+        "users list",
+        "payments list",
+        "subscribers list --status all",
+        "plans list",
+        "outbox list",
+        "pass expire --dry-run",
+    ):
         shown = run.inside(*arguments.split(), env=wide).stdout
         lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
         assert len(lines) - 1 == len(run.inside(*arguments.split()).stdout.splitlines())

@@ -150,7 +150,6 @@ def test_never_more_than_thirty_in_any_second(db: Database, telegram: World) -> 
     times = sorted(one["at"] for one in telegram.sent())
     assert len(times) == 90
     assert all(times[n + 30] - times[n] >= 1.0 for n in range(60))
-    assert times[-1] - times[0] < 90 / (30 * 0.9)
 
 
 def test_two_deliverers_at_once_send_each_message_once(db: Database, telegram: World) -> None:

@@ -51,7 +51,7 @@ GROUPS = {name: set(c.commands) for name, c in EVERY.items() if hasattr(c, "comm
 
 def test_there_are_commands() -> None:
     assert "subscribers claim" in EVERY
-    assert set(GROUPS) == {"plans", "users", "subscribers", "payments", "pass", "db"}
+    assert set(GROUPS) >= {"plans", "users", "subscribers", "payments", "pass", "db"}
 
 
 @pytest.mark.parametrize("name", EVERY)

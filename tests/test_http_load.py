@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from buffettsbot.core.app import App, utcnow
 from buffettsbot.core.passes import recorded
 from buffettsbot.core.settlement import settle
 from buffettsbot.http import server as server_module
+from buffettsbot.http.server import Server
 
 CLAIMS = "/api/v1/subscriptions/"
 TOKEN = "a-token-that-nobody-may-see"
@@ -190,6 +192,7 @@ def test_idle_connections_leave_enough_files_for_claims(
         for bot in bots:  # each has its connection; beyond the limit nobody is let in
             assert bot.get("/healthz").status_code == 200
         with crowd(service.url, 1000):
+            until(lambda: "reached the connection limit" in service.text)
             answers = in_parallel(len(paid), lambda n: bots[n].claim(1, paid[n]).status_code)
     assert Counter(answers) == {201: CHAIN_SLOTS}
 
@@ -260,6 +263,7 @@ def test_a_stop_finishes_what_is_in_flight(env: dict[str, str], app: App, sandbo
             until(lambda: set(sandbox.asked()) >= set(paid))
             service.terminate()
             until(lambda: refused(service.url))
+            service.terminate()  # once more changes nothing
             time.sleep(1.5)  # longer than a server would wait that has not been told to
             assert not any(claim.done() for claim in claims)
             assert service.process.poll() is None
@@ -301,6 +305,17 @@ def test_a_taken_port_is_one_sentence(sqlite_url: str) -> None:
             f"error: {bind} is taken by another program. Stop that one, or choose another place "
             "with --bind or BUFFETTSBOT_BIND."
         ]
+
+
+def test_a_stop_may_be_repeated_even_after_the_end() -> None:
+    server = Server(lambda environ, start: [], "127.0.0.1:0", threads=1)
+    running = threading.Thread(target=server.run)
+    running.start()
+    for _ in range(3):
+        server.stop()
+    running.join(10)
+    assert not running.is_alive()
+    server.stop()
 
 
 # What is told of all this

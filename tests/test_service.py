@@ -147,6 +147,13 @@ def test_a_429_waits_as_its_retry_after_says_and_five_seconds_without_a_sensible
     assert refusal(make("a")).retry_after == seconds
 
 
+def test_a_403_that_means_too_often_waits_as_its_retry_after_says(
+    make: Callable[..., Service], loopback: Loopback
+) -> None:
+    loopback.answer = recorded("tronscan/error-too-quickly.json", 403, retry_after="9")
+    assert refusal(make("a")).retry_after == 9
+
+
 def test_a_429_without_retry_after_waits_five_seconds(
     make: Callable[..., Service], loopback: Loopback
 ) -> None:
@@ -244,6 +251,20 @@ def test_a_connection_that_breaks_is_silence_and_suspends_no_key(
     assert refusal(service).retry_after == 0
     loopback.answer = GOOD
     assert ask(service) == {"id": "1"}
+
+
+def test_a_port_that_is_closed_is_silence(make: Callable[..., Service], loopback: Loopback) -> None:
+    service = make("a", "b")
+    loopback.close()
+    trouble = refusal(service)
+    assert (trouble.why, trouble.retry_after) == ("no connection", 0)
+
+
+def test_an_answer_that_never_ends_is_silence(
+    make: Callable[..., Service], loopback: Loopback
+) -> None:
+    loopback.answer = lambda _: Answer(b"x" * 1_000_000 for _ in range(64))
+    assert "larger than 2 MiB" in refusal(make("a")).why
 
 
 def test_a_genuine_answer_whose_token_is_named_like_a_limit_suspends_no_key(

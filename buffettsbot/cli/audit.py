@@ -3,7 +3,7 @@
 import typer
 
 from buffettsbot.cli.options import Csv, Json, Limit, command_settings, opened
-from buffettsbot.cli.output import field, moment, show_rows
+from buffettsbot.cli.output import field, moment, picked, show_rows
 from buffettsbot.core.audit import list_audit
 from buffettsbot.core.models import Audit
 
@@ -22,11 +22,11 @@ def audit(
         moment("when", "at", app_.settings.timezone),
         field("who", "actor"),
         field("what", "action"),
-        field("subject", "subject"),
-        field("detail", "detail"),
+        field("subject", "subject", cut=True),
+        field("detail", "detail", cut=True),
     )
     show_rows(
-        (entry.model_dump() for entry in list_audit(app_.db, limit=limit)),
+        (picked(entry, FIELDS) for entry in list_audit(app_.db, limit=limit)),
         columns,
         as_json=as_json,
         as_csv=as_csv,

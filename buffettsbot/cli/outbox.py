@@ -1,11 +1,11 @@
 """buffettsbot outbox: what the world is told."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Csv, Json, Limit, Yes, group_settings, opened
-from buffettsbot.cli.output import field, moment, say, show_object, show_rows
+from buffettsbot.cli.options import Csv, Json, Limit, Yes, confirm, group_settings, opened
+from buffettsbot.cli.output import field, moment, picked, say, show_object, show_rows
 from buffettsbot.core import outbox
 from buffettsbot.core.models import OUTBOX_STATUSES, Outbox
 
@@ -41,11 +41,11 @@ def list_(
         field("chat", "chat_id", right=True),
         field("status", "status", coloured=True),
         moment("queued", "created_at", app_.settings.timezone),
-        field("error", "error"),
+        field("error", "error", cut=True),
     )
-    rows = (_row(message) for message in outbox.list_outbox(app_.db, status=status, limit=limit))
+    messages = outbox.list_outbox(app_.db, status=status, limit=limit)
     show_rows(
-        rows,
+        (picked(message, FIELDS) for message in messages),
         columns,
         as_json=as_json,
         as_csv=as_csv,
@@ -66,16 +66,12 @@ def cancel(ctx: typer.Context, number: Number, yes: Yes = False, as_json: Json =
     """Take back a message that is queued."""
     app_ = opened(ctx)
     if not yes:
-        typer.confirm(f"Take back message {number}?", abort=True, err=True)
+        confirm(f"Take back message {number}?")
     _show(outbox.cancel_one(app_.db, number), "is cancelled", as_json=as_json)
-
-
-def _row(message: Outbox) -> dict[str, Any]:
-    return message.model_dump()
 
 
 def _show(message: Outbox, words: str, *, as_json: bool) -> None:
     if as_json:
-        show_object(_row(message))
+        show_object(picked(message, FIELDS))
     else:
         say(f"Message {message.id} ({message.kind}) {words}.")

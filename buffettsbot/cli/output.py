@@ -35,13 +35,9 @@ COLOURS = {
 }
 
 
-def field(
-    title: str, name: str, *, right: bool = False, coloured: bool = False, yields: int = 0
-) -> Column:
-    """A column that shows a field as it is; a dash where it is None."""
-    return Column(
-        title, lambda row: _plain(row[name]), right=right, coloured=coloured, yields=yields
-    )
+def field(title: str, name: str, **options: Any) -> Column:
+    """A column that shows a field as it is; a dash where it is None. `options`: Column's own."""
+    return Column(title, lambda row: _plain(row[name]), **options)
 
 
 def person(title: str = "user", id_field: str = "chat_id") -> Column:
@@ -177,6 +173,8 @@ def _stream_csv(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> Non
 
 def _csv_cell(value: Any) -> str:
     """No cell may begin what a spreadsheet would run as a formula, or end the row."""
+    if isinstance(value, dict | list):
+        return _json(value)
     if not isinstance(value, str):
         return "" if value is None else _jsonable(value)
     text = value.replace("\r\n", "\n").replace("\r", "\n")
@@ -220,7 +218,7 @@ def _plain(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _json(data: Mapping[str, Any], indent: int | None = None) -> str:
+def _json(data: Any, indent: int | None = None) -> str:
     """Return JSON as it can be written; in a locale without UTF-8 letters are escaped."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return json.dumps(data, ensure_ascii=not is_utf8, indent=indent, default=_jsonable)

@@ -13,6 +13,7 @@ from buffettsbot.cli.options import (
     Limit,
     Yes,
     actor,
+    confirm,
     group_settings,
     opened,
 )
@@ -168,7 +169,7 @@ def _decide(
     if not yes:
         who = handle(first["telegram_username"], first["customer_id"])
         verb = "Accept" if accept else "Refuse"
-        typer.confirm(f"{verb} the payment of {who} for {first['plan']}?", abort=True, err=True)
+        confirm(f"{verb} the payment of {who} for {first['plan']}?")
     decide_by_hand(
         app_.db,
         transaction_hash=transaction_hash,

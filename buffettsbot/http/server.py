@@ -116,6 +116,7 @@ class Server:
         for listener in self._listeners:
             listener.channel_class = _Channel
         self._stopping = threading.Event()
+        self._woken = threading.Event()
 
     @property
     def address(self) -> str:
@@ -136,12 +137,15 @@ class Server:
         while self._busy() and time.monotonic() < deadline:
             self._turn()
         self._listeners[0].task_dispatcher.shutdown(timeout=1)
+        self._woken.wait(1)  # what wakes us must not be closed while it is used
         wasyncore.close_all(self._map)
 
     def stop(self, *_signal: object) -> None:
-        """End `run`; safe from any thread and from a signal handler."""
+        """End `run`; safe from any thread and from a signal handler, and to repeat."""
         self._stopping.set()
-        self._listeners[0].pull_trigger()
+        if not self._woken.is_set():
+            self._listeners[0].pull_trigger()
+            self._woken.set()
 
     def stop_on_signals(self) -> None:
         """Let SIGTERM and SIGINT stop it gracefully."""
