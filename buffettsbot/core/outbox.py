@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, literal, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.engine import Connection
 from sqlmodel import col
 
@@ -113,7 +113,18 @@ def cancel_for(connection: Connection, chats: Select[int], kinds: Sequence[str])
 
 def cancel(connection: Connection, chat_id: int, kinds: Sequence[str]) -> None:
     """Take back what is queued of these kinds for a chat."""
-    cancel_for(connection, select(literal(chat_id)), kinds)
+    connection.execute(_CANCEL, {"chat": chat_id, "kinds": list(kinds)})
+
+
+_CANCEL = (
+    update(OUTBOX)
+    .where(
+        OUTBOX.c.chat_id == bindparam("chat"),
+        OUTBOX.c.status == "queued",
+        OUTBOX.c.kind.in_(bindparam("kinds", expanding=True)),
+    )
+    .values(status="cancelled")
+)
 
 
 def for_chat(db: Database, chat_id: int, *, limit: int = 50) -> list[Outbox]:

@@ -8,6 +8,7 @@ B.8.
 import contextlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import base58
 
@@ -55,6 +56,7 @@ NETWORKS = {
 }
 
 
+@lru_cache(4096)
 def parse_address(text: str) -> str:
     """Given an address in base58check or hex (`41…`, `0x…` or the bare 20 bytes), return
     base58check.
