@@ -233,6 +233,7 @@ class Service:
         self.process = process
         self.said: list[str] = []
         self.url = ""
+        self.told_to_end = False
         self._serving = threading.Event()
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
@@ -257,7 +258,12 @@ class Service:
 
     def terminate(self) -> None:
         """Send SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
+        self.end_by(signal.SIGTERM)
+
+    def end_by(self, number: int) -> None:
+        """Send a signal that is to end it."""
+        self.told_to_end = True
+        self.process.send_signal(number)
 
     def ended(self) -> int:
         """Wait for its end; return the exit code. One that does not end is killed, and fails."""
@@ -278,7 +284,7 @@ class Service:
 
     def kill(self) -> None:
         """End it with SIGKILL."""
-        self.process.kill()
+        self.end_by(signal.SIGKILL)
         self.ended()
 
 
@@ -307,9 +313,11 @@ def serving(
         service.wait_until_serving()
         yield service
     finally:
+        by_itself = service.process.poll() is not None and not service.told_to_end
         if service.process.poll() is None:
             service.terminate()
-        service.ended()
+        code = service.ended()
+        assert not by_itself, f"it ended by itself, with {code}: {service.text}"
 
 
 # The same server in this process

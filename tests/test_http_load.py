@@ -280,7 +280,7 @@ def test_a_stop_without_requests_is_immediate(sqlite_url: str, signal_name: str)
     with serving(clean_env(sqlite_url)) as service, bot_of(service.url) as bot:
         # the bot's idle connection holds nothing up
         assert bot.get("/healthz").status_code == 200
-        service.process.send_signal(signal.Signals[signal_name])
+        service.end_by(signal.Signals[signal_name])
         assert service.ended() == 0
     assert "Traceback" not in service.text
 

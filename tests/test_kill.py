@@ -129,9 +129,13 @@ def play_round(story: Story, service: Service, sandbox: Sandbox, luck: random.Ra
     claims.append((luck.choice(CUSTOMERS), fresh[0]))  # perhaps a thief
     claims.append(luck.choice(story.claims or claims))  # a bot that tries again
     story.claims += claims
-    moment = luck.uniform(0.0, 0.45)
+    enough, moment = luck.randrange(len(fresh) + 1), luck.uniform(0.0, 0.2)
 
     def kill() -> None:
+        """Wait until the chain was asked about some of these, and a little more."""
+        deadline = time.monotonic() + 10
+        while len(set(fresh) & set(sandbox.asked())) < enough and time.monotonic() < deadline:
+            time.sleep(0.005)
         time.sleep(moment)
         service.kill()
 

@@ -37,8 +37,9 @@ SCHEMA_VERSION = "0001"
 
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 10
-POOL_SIZE = 10
-POOL_OVERFLOW = 8
+# Connections that are kept: one more than these would be opened and closed again for each use.
+POOL_SIZE = 32
+READING_POOL_SIZE = 12
 REST_SECONDS = 5.0
 
 # Rows read at once where a list may be endless: memory stays flat, pages are found by key.
@@ -51,11 +52,16 @@ class Database:
     """An engine for `url` (SQLAlchemy's form). Opening it connects to nothing."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+        self.engine = _engine(url, pool_size=POOL_SIZE)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # A pool of its own: its connections never leave autocommit, which saves each look two
         # changes of mode and a rollback.
-        self._reading = _engine(url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+        self._reading = _engine(
+            url,
+            pool_size=READING_POOL_SIZE,
+            isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,
+        )
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Session]:
@@ -113,8 +119,7 @@ def _engine(url: str, **options: Any) -> Engine:
         engine = create_engine(
             parsed.set(query={}),
             connect_args=driver_options,
-            pool_size=POOL_SIZE,
-            max_overflow=POOL_OVERFLOW,
+            max_overflow=0,
             pool_timeout=BUSY_SECONDS,
             pool_use_lifo=True,
             hide_parameters=True,
