@@ -605,8 +605,7 @@ def test_a_writer_that_waits_too_long_hears_that_the_database_is_busy(
 
 def test_an_exhausted_pool_is_said_so(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db_module, "BUSY_SECONDS", 0.1)
-    monkeypatch.setattr(db_module, "POOL_SIZE", 1)
-    monkeypatch.setattr(db_module, "POOL_OVERFLOW", 1)
+    monkeypatch.setattr(db_module, "POOL_SIZE", 2)
     db = Database(postgresql_url)
     with db.begin() as one, db.begin() as two:
         one.execute(text("SELECT 1"))
