@@ -279,24 +279,24 @@ def test_a_name_that_no_database_holds_is_refused(bot: Bot, field: str) -> None:
         assert answer.json().keys() == {field}, bad
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ("a" * 64, "a" * 64),
-        ("🦆" * 64, "🦆" * 64),
-        ("A\0nn", "Ann"),
-        ("\0", ""),
-        ("Robert'); DROP TABLE plan;--", "Robert'); DROP TABLE plan;--"),
-        ("\U0001f468\u200d\U0001f467", "\U0001f468\u200d\U0001f467"),
-        ("\u202egnirts", "\u202egnirts"),
-        ("😀", "😀"),
-        ('"\\/\b\n\x7f', '"\\/\b\n\x7f'),
-    ],
-)
-def test_a_name_may_be_almost_anything(bot: Bot, host: Host, given: str, kept: str) -> None:
-    body = {"chat_id": ANN, "telegram_username": "ann", "first_name": given, "last_name": given}
-    data = bot.post(USERS, body).json()["data"]
-    assert (data["first_name"], data["last_name"]) == (kept, kept)
+GOOD_NAMES = [
+    ("a" * 64, "a" * 64),
+    ("🦆" * 64, "🦆" * 64),
+    ("A\0nn", "Ann"),
+    ("\0", ""),
+    ("Robert'); DROP TABLE plan;--", "Robert'); DROP TABLE plan;--"),
+    ("\U0001f468\u200d\U0001f467", "\U0001f468\u200d\U0001f467"),
+    ("\u202egnirts", "\u202egnirts"),
+    ("😀", "😀"),
+    ('"\\/\b\n\x7f', '"\\/\b\n\x7f'),
+]
+
+
+def test_a_name_may_be_almost_anything(bot: Bot) -> None:
+    for given_name, kept in GOOD_NAMES:
+        names = {"first_name": given_name, "last_name": given_name}
+        data = bot.post(USERS, {"chat_id": ANN, "telegram_username": "ann"} | names).json()["data"]
+        assert (data["first_name"], data["last_name"]) == (kept, kept)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -367,30 +367,30 @@ def test_a_body_of_just_64_kib_is_taken_also_in_chunks(bot: Bot) -> None:
 # Routes and methods
 
 
-@pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/", "/api", "/api/v1", "/api/v1/", "/api/v1/users/7", "/api/v2/users/", "/api/v1/users//",
-        "//api/v1/users/", "/API/V1/USERS/", "/api/v1/join-requests/x", "/admin/",
-        "/favicon.ico", "/robots.txt", "/.env", "/api/v1/../../etc/passwd", "/%00", "/%ff%fe",
-        "/%2e%2e/%2e%2e/etc/passwd", "/a%0d%0ab", "/healthz/x", "/<script>", "/" + "a" * 8000,
-    ],
-)  # fmt: skip
-def test_a_route_that_does_not_exist_is_404_in_json(bot: Bot, path: str) -> None:
-    for method in ("GET", "POST", "DELETE"):
-        is_json_refusal(bot.http.request(method, path), 404)
-    head = bot.http.request("HEAD", path)
-    assert (head.status_code, head.content) == (404, b"")
+NO_ROUTES = [
+    "/", "/api", "/api/v1", "/api/v1/", "/api/v1/users/7", "/api/v2/users/", "/api/v1/users//",
+    "//api/v1/users/", "/API/V1/USERS/", "/api/v1/join-requests/x", "/admin/",
+    "/favicon.ico", "/robots.txt", "/.env", "/api/v1/../../etc/passwd", "/%00", "/%ff%fe",
+    "/%2e%2e/%2e%2e/etc/passwd", "/a%0d%0ab", "/healthz/x", "/<script>", "/" + "a" * 8000,
+]  # fmt: skip
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize("path", [USERS, CLAIMS, "/api/v1/plans/", "/healthz", "/metrics"])
-def test_a_method_a_route_does_not_know_is_405_in_json(bot: Bot, path: str) -> None:
-    for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "FOO", "X" * 500):
-        answer = bot.send(method, path)
-        is_json_refusal(answer, 405)
-        assert set(answer.headers["allow"].split(",")) <= {"GET", "POST"}
+def test_a_route_that_does_not_exist_is_404_in_json(bot: Bot) -> None:
+    for path in NO_ROUTES:
+        for method in ("GET", "POST", "DELETE"):
+            is_json_refusal(bot.http.request(method, path), 404)
+        head = bot.http.request("HEAD", path)
+        assert (head.status_code, head.content) == (404, b"")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_method_a_route_does_not_know_is_405_in_json(bot: Bot) -> None:
+    for path in (USERS, CLAIMS, "/api/v1/plans/", "/healthz", "/metrics"):
+        for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "FOO", "X" * 500):
+            answer = bot.send(method, path)
+            is_json_refusal(answer, 405)
+            assert set(answer.headers["allow"].split(",")) <= {"GET", "POST"}
     assert bot.send("GET", USERS).status_code == 405
     assert bot.send("POST", "/healthz").status_code == 405
 
