@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from buffettsbot.core import leases, outbox
 from buffettsbot.core.db import Database
-from buffettsbot.core.delivery import LEASE, deliver
+from buffettsbot.core.delivery import LEASE, Pacer, deliver
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.messages import Style
 from buffettsbot.core.models import Outbox
@@ -338,3 +338,41 @@ def test_a_group_that_migrated_is_followed(db: Database, telegram: World) -> Non
     telegram.configure(group={"id": GROUP, "members": {"7": "member"}}, migrate={"-500": GROUP})
     queue(db, 7, kind="remove")
     assert run(db, telegram.bot(group=-500)).done == 1
+
+
+def test_whoever_renews_while_their_removal_waits_its_turn_stays(
+    db: Database, telegram: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telegram.configure(group={"id": GROUP, "members": {"7": "member"}})
+    queue(db, 7, kind="remove")
+    wait = Pacer.turn
+
+    def renewed_meanwhile(pacer: Pacer) -> None:
+        wait(pacer)
+        with db.begin() as session:
+            outbox.cancel(session.connection(), 7, ("remove",))
+
+    monkeypatch.setattr(Pacer, "turn", renewed_meanwhile)
+    report = run(db, telegram.bot(group=GROUP))
+    assert telegram.sent() == []
+    assert states(db) == [(7, "cancelled")]
+    assert (report.done, report.skipped, report.failed) == (0, 1, 0)
+
+
+def test_a_removal_that_has_begun_is_finished(
+    db: Database, telegram: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telegram.configure(group={"id": GROUP, "members": {"7": "member"}})
+    queue(db, 7, kind="remove")
+    wait, turns = Pacer.turn, []
+
+    def renewed_after_the_ban(pacer: Pacer) -> None:
+        wait(pacer)
+        turns.append(pacer)
+        if len(turns) == 2:
+            with db.begin() as session:
+                outbox.cancel(session.connection(), 7, ("remove",))
+
+    monkeypatch.setattr(Pacer, "turn", renewed_after_the_ban)
+    run(db, telegram.bot(group=GROUP))
+    assert [one["method"] for one in telegram.sent()] == ["banChatMember", "unbanChatMember"]

@@ -48,6 +48,10 @@ MOST_ATTEMPTS = 60
 TROUBLES_IN_A_ROW = 5
 
 
+class _TakenBack(Exception):
+    """The row was cancelled after it was claimed, and before anything of it was done."""
+
+
 class Pacer:
     """Turns shared by all threads: evenly spaced, and whatever is late, never 31 in one second.
 
@@ -211,7 +215,11 @@ def _send(run: _Run, row: Any) -> None:
         return
     outcome: TelegramError | None = None
     try:
-        carry_out(run.telegram, run.style, row, turn=run.pacer.turn)
+        carry_out(run.telegram, run.style, row, turn=_turns(run, row))
+    except _TakenBack:
+        with run.lock:
+            run.report.skipped += 1
+        return
     except TelegramError as error:
         outcome = error
     gap = CHAT_SECONDS if row.chat_id > 0 else GROUP_SECONDS
@@ -219,6 +227,24 @@ def _send(run: _Run, row: Any) -> None:
         run.free_at[row.chat_id] = time.monotonic() + gap
         _count(run, row, outcome)
     _settle(run, row, **_after(run.clock(), row, outcome))
+
+
+def _turns(run: _Run, row: Any) -> Callable[[], None]:
+    """Return how this row waits for its turns. A renewal may take it back while it waits for the
+    first; what has begun is finished."""
+    begun = False
+
+    def turn() -> None:
+        nonlocal begun
+        run.pacer.turn()
+        if not begun:
+            query = select(OUTBOX.c.status).where(OUTBOX.c.id == row.id)
+            with run.db.read() as session:
+                if session.scalar(query) != "queued":
+                    raise _TakenBack
+        begun = True
+
+    return turn
 
 
 def _count(run: _Run, row: Any, outcome: TelegramError | None) -> None:
