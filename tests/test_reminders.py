@@ -126,11 +126,13 @@ def test_the_spans_leave_nobody_out(db: Database, monkeypatch: pytest.MonkeyPatc
     assert remind(db, now=END - DAY, days=DAYS).done == 11
 
 
-def test_a_limit_stops_early_and_the_rest_stays_due(db: Database) -> None:
+def test_a_limit_stops_early_and_limited_runs_get_to_the_end(db: Database) -> None:
     for chat_id in range(100, 105):
         member(db, chat_id, f"user{chat_id}")
-    assert remind(db, now=END - DAY, days=DAYS, limit=2).done == 2
-    assert remind(db, now=END - DAY, days=DAYS).done == 3
+    now = END - DAY
+    done = [remind(db, now=now, days=DAYS, limit=2).done for _ in range(4)]
+    assert done == [2, 2, 1, 0]
+    assert {chat: told(db, chat) for chat in range(100, 105)} == dict.fromkeys(range(100, 105), [1])
 
 
 def test_the_admins_hear_of_it_once_a_run(db: Database) -> None:

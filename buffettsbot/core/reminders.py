@@ -7,14 +7,14 @@ counts. A reminder's key names the customer, the end and the threshold: promise 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, literal, select
+from sqlalchemy import ColumnElement, and_
 
 from buffettsbot.core import outbox
 from buffettsbot.core.db import Database
 from buffettsbot.core.memberships import Member, members_where
-from buffettsbot.core.models import OUTBOX, SUBSCRIPTION
+from buffettsbot.core.models import SUBSCRIPTION
 from buffettsbot.core.passes import Report
-from buffettsbot.core.sweeps import queue_each, spans
+from buffettsbot.core.sweeps import not_queued, queue_each, spans
 
 REMINDER_KINDS = ("reminder", "reminder-details")
 
@@ -34,7 +34,8 @@ def remind(
     report = Report("remind")
     counts: dict[str, int] = {}
     for threshold, due in _windows(days, now):
-        for span in spans(db, due, None if limit is None else limit - report.due):
+        untold = and_(due, not_queued(db, "reminder", str(threshold)))
+        for span in spans(db, untold, None if limit is None else limit - report.due):
             with db.begin() as session:
                 connection = session.connection()
                 told = [
@@ -69,9 +70,9 @@ def due_reminders(
 ) -> Iterator[tuple[Member, int]]:
     """Yield who would be told at `now`, and by which threshold; changes nothing."""
     for threshold, due in _windows(days, now):
-        for member in members_where(db, due, now=now, limit=limit):
-            if not _told(db, member, threshold):
-                yield member, threshold
+        untold = and_(due, not_queued(db, "reminder", str(threshold)))
+        for member in members_where(db, untold, now=now, limit=limit):
+            yield member, threshold
 
 
 def _windows(days: Sequence[int], now: datetime) -> Iterator[tuple[int, ColumnElement[bool]]]:
@@ -88,9 +89,3 @@ def _windows(days: Sequence[int], now: datetime) -> Iterator[tuple[int, ColumnEl
             ),
         )
         begins = ends
-
-
-def _told(db: Database, member: Member, threshold: int) -> bool:
-    key = f"reminder:{member.chat_id}:{member.end_date:%Y-%m-%dT%H:%M:%S.%f}+00:00:{threshold}"
-    with db.read() as session:
-        return bool(session.scalar(select(exists().where(OUTBOX.c.key == literal(key)))))

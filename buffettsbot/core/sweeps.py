@@ -86,14 +86,9 @@ def queue_each(
     sqlite = connection.dialect.name == "sqlite"
     admin = TELEGRAM_USER.alias("admin")
     receiver = admin.c.chat_id if for_staff else TELEGRAM_USER.c.chat_id
-    parts = [literal(f"{kind}:"), _text(TELEGRAM_USER.c.chat_id), literal(":"), _iso(_END, sqlite)]
-    if key_end:
-        parts.append(literal(f":{key_end}"))
+    key = _key(kind, key_end, sqlite)
     if for_staff:
-        parts += [literal(":"), _text(admin.c.chat_id)]
-    key = parts[0]
-    for part in parts[1:]:
-        key = key.concat(part)
+        key = key.concat(":").concat(_text(admin.c.chat_id))
     rows: Select[*tuple[Any, ...]] = (
         select(
             key.label("key"),
@@ -113,6 +108,17 @@ def queue_each(
     if for_staff:
         rows = rows.join(admin, admin.c.is_staff)
     return insert_each_once(connection, OUTBOX, rows)
+
+
+def not_queued(db: Database, kind: str, key_end: str) -> ColumnElement[bool]:
+    """The condition on a membership that `queue_each` has not queued this notice for it yet."""
+    key = _key(kind, key_end, db.is_sqlite)
+    return ~select(OUTBOX.c.id).where(OUTBOX.c.key == key).exists()
+
+
+def _key(kind: str, key_end: str, sqlite: bool) -> ColumnElement[str]:
+    key = literal(f"{kind}:").concat(_text(_CUSTOMER)).concat(":").concat(_iso(_END, sqlite))
+    return key.concat(f":{key_end}") if key_end else key
 
 
 def _payload(sqlite: bool, extra: Mapping[str, Any]) -> ColumnElement[Any]:
