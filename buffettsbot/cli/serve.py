@@ -1,6 +1,5 @@
 """buffettsbot serve: the HTTP API."""
 
-import gc
 import ipaddress
 import logging
 import os
@@ -46,8 +45,6 @@ def serve(
     )
     server = Server(api.wsgi(), place, threads=THREADS)
     server.stop_on_signals()
-    gc.freeze()  # what is loaded now stays: looking through it again and again costs requests
-    gc.set_threshold(20_000, 20, 50)
     if app_.settings.api_token is None:
         say("No BUFFETTSBOT_API_TOKEN is set: everyone on this host may use the API.")
     say(f"Serving on {server.address}")
