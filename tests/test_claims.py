@@ -611,9 +611,9 @@ class Killer:
 
     def __init__(self, db: Database, after: int) -> None:
         self.left = after
-        for engine in (db.engine, db._reading):
+        for engine in (db.engine, db._autocommit):
             event.listen(engine, "before_cursor_execute", self)
-        self._engines = (db.engine, db._reading)
+        self._engines = (db.engine, db._autocommit)
 
     def __call__(self, *_: Any) -> None:
         self.left -= 1

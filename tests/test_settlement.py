@@ -380,7 +380,7 @@ def test_a_pass_that_is_killed_at_any_statement_leaves_all_or_nothing(db: Databa
 
     for statement in count():
         left = statement
-        engines = (db.engine, db._reading)
+        engines = (db.engine, db._autocommit)
         for engine in engines:
             event.listen(engine, "before_cursor_execute", die)
         died = False

@@ -7,7 +7,7 @@ A source turns its answer into a `ChainTransaction`, or says honestly that it do
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -140,7 +140,7 @@ class Chain:
 
 def to_evidence(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """Return the answers as plain JSON data, enough to judge again offline."""
-    return [_plain(asdict(answer)) for answer in answers]
+    return [_plain(answer) for answer in answers]
 
 
 def from_evidence(evidence: Sequence[Mapping[str, Any]]) -> tuple[Answer, ...]:
@@ -148,10 +148,11 @@ def from_evidence(evidence: Sequence[Mapping[str, Any]]) -> tuple[Answer, ...]:
     return tuple(_revived(entry) for entry in evidence)
 
 
-def _plain(entry: dict[str, Any]) -> dict[str, Any]:
-    if entry.get("time") is not None:
-        entry["time"] = entry["time"].isoformat()
-    return entry
+def _plain(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, Silence):
+        return dict(vars(answer))
+    time = answer.time and answer.time.isoformat()
+    return vars(answer) | {"time": time, "transfers": [dict(vars(t)) for t in answer.transfers]}
 
 
 def _revived(entry: Mapping[str, Any]) -> Answer:

@@ -1,21 +1,21 @@
 """A transaction hash becomes a membership.
 
 Written down (pending) → the chain is asked, outside any transaction → judged → settled. Whatever
-dies
-between, the settle pass finishes; whoever races, the ledger's unique index decides.
+dies between, the settle pass finishes; whoever races, the ledger's unique index decides.
 """
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select, true, update
+from sqlalchemy import String, bindparam, literal, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
+from sqlmodel import UTCDateTime
 
 from buffettsbot.core import plans
 from buffettsbot.core.chain import Chain
-from buffettsbot.core.db import Database, insert_once
+from buffettsbot.core.db import Database, each_once, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.models import PAYMENT, PLAN, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
@@ -83,8 +83,12 @@ def _write_down(
 ) -> tuple[Entry, bool]:
     """Return the claim's entry in the ledger, and whether the hash is this claim's."""
     way, named = parse_person(person)
-    named["period"] = parse_period(period)
+    named |= {"period": parse_period(period), "hash": transaction_hash}
+    named |= {"now": now, "next_check": now + FIRST_CHECK}
     for _ in range(RACES):
+        entered = db.execute_alone(_ENTER[way][db.engine.dialect.name], named)
+        if entered is not None:
+            return Entry._make(entered), True
         try:
             with db.begin() as session:
                 connection = session.connection()
@@ -95,7 +99,7 @@ def _write_down(
                         f"No plan for {period[:40]!r} is on sale. To see what is: "
                         "buffettsbot plans list"
                     )
-                found = _entered(connection, tuple(parties), transaction_hash, now)
+                found = _entered_before(connection, tuple(parties), transaction_hash, now)
         except IntegrityError:  # the index decided for somebody else; look again
             continue
         if found is not None:
@@ -109,6 +113,24 @@ _PARTIES = {
     .where(named, PLAN.c.period == bindparam("period"), PLAN.c.is_active)
     for way, named in NAMED.items()
 }
+_ENTER = {
+    way: each_once(
+        PAYMENT,
+        parties.with_only_columns(
+            bindparam("hash", type_=String()).label("transaction_hash"),
+            TELEGRAM_USER.c.chat_id.label("customer_id"),
+            PLAN.c.id.label("plan_id"),
+            PLAN.c.price,
+            literal("pending").label("status"),
+            literal(str(Reason.SOURCE_UNAVAILABLE)).label("reason"),
+            bindparam("now", type_=UTCDateTime()).label("claimed_at"),
+            literal(0).label("attempts"),
+            bindparam("next_check", type_=UTCDateTime()).label("next_check_at"),
+        ),
+        returning=ENTRY,
+    )
+    for way, parties in _PARTIES.items()
+}
 _CLAIMS = (
     select(*ENTRY).where(PAYMENT.c.transaction_hash == bindparam("hash")).order_by(PAYMENT.c.id)
 )
@@ -120,9 +142,10 @@ _REOPEN = (
 )
 
 
-def _entered(
+def _entered_before(
     connection: Connection, parties: tuple[int, int, int], transaction_hash: str, now: datetime
 ) -> tuple[Entry, bool] | None:
+    """Say whose a hash is that the ledger knows; None when what stood in the way is gone."""
     customer_id, plan_id, price = parties
     row: dict[str, Any] = {
         "transaction_hash": transaction_hash,
@@ -135,10 +158,9 @@ def _entered(
         "attempts": 0,
         "next_check_at": now + FIRST_CHECK,
     }
-    number = insert_once(connection, PAYMENT, row)
-    if number is not None:
-        return Entry(id=number, **row, **_UNDECIDED), True
-    known = [Entry(*found) for found in connection.execute(_CLAIMS, {"hash": transaction_hash})]
+    known = [
+        Entry._make(found) for found in connection.execute(_CLAIMS, {"hash": transaction_hash})
+    ]
     own = next((e for e in known if (e.customer_id, e.plan_id) == (customer_id, plan_id)), None)
     live = next((entry for entry in known if entry.status != "refused"), None)
     if live is not None:
@@ -146,16 +168,11 @@ def _entered(
             insert_once(connection, PAYMENT, _refused_at_once(row))
         return live, live is own
     if own is None:
-        return None  # what stood in the way is gone again
+        return None
     if own.reason == Reason.REJECTED:
         return own, True  # a person's no is not asked again
     reopened = connection.execute(_REOPEN, row | {"payment": own.id}).first()
     return None if reopened is None else (Entry(*reopened), True)
-
-
-_UNDECIDED: dict[str, Any] = dict.fromkeys(
-    ("amount", "sender", "paid_at", "decided_at", "period_start", "period_end")
-)
 
 
 def _refused_at_once(row: dict[str, Any]) -> dict[str, Any]:
@@ -209,4 +226,4 @@ def verify(
 def _is_taken(db: Database, transaction_hash: str) -> bool:
     with db.read() as session:
         known = session.execute(_CLAIMS, {"hash": transaction_hash})
-        return any(Entry(*found).status != "refused" for found in known)
+        return any(Entry._make(found).status != "refused" for found in known)

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Select, Table, event, make_url, text
+from sqlalchemy import Column, Engine, Executable, Row, Select, Table, event, make_url, text
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
@@ -27,6 +27,8 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.sql.selectable import SelectBase
 from sqlmodel import Session, create_engine
 
 from buffettsbot.core.errors import BadSettings, NotAllowed, Unavailable
@@ -39,13 +41,13 @@ CONNECT_SECONDS = 5
 BUSY_SECONDS = 10
 # Connections that are kept: one more than these would be opened and closed again for each use.
 POOL_SIZE = 32
-READING_POOL_SIZE = 12
+AUTOCOMMIT_POOL_SIZE = 12
 REST_SECONDS = 5.0
 
 # Rows read at once where a list may be endless: memory stays flat, pages are found by key.
 PAGE = 500
 
-Row = TypeVar("Row")
+Item = TypeVar("Item")
 
 
 class Database:
@@ -56,9 +58,9 @@ class Database:
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         # A pool of its own: its connections never leave autocommit, which saves each look two
         # changes of mode and a rollback.
-        self._reading = _engine(
+        self._autocommit = _engine(
             url,
-            pool_size=READING_POOL_SIZE,
+            pool_size=AUTOCOMMIT_POOL_SIZE,
             isolation_level="AUTOCOMMIT",
             pool_reset_on_return=None,
         )
@@ -78,12 +80,20 @@ class Database:
 
         Raises Unavailable when the database cannot answer.
         """
-        with _explained(), Session(self._reading, expire_on_commit=False) as session:
+        with _explained(), Session(self._autocommit, expire_on_commit=False) as session:
             yield session
+
+    def execute_alone(self, statement: Executable, values: Mapping[str, Any]) -> Row[Any] | None:
+        """Execute one statement, a transaction by itself; return its first row.
+
+        Costs one round trip where `begin` costs three. Raises Unavailable; IntegrityError passes.
+        """
+        with _explained(), self._autocommit.connect() as connection:
+            return connection.execute(statement, values).first()
 
     def version(self) -> str | None:
         """Return the version of the data's form, None for a database that has none yet."""
-        with _explained(), self._reading.connect() as connection:
+        with _explained(), self._autocommit.connect() as connection:
             if not self.engine.dialect.has_table(connection, "alembic_version"):
                 return None
             found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -107,7 +117,7 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-        self._reading.dispose()
+        self._autocommit.dispose()
 
 
 def _engine(url: str, **options: Any) -> Engine:
@@ -238,13 +248,13 @@ def _explain(error: DBAPIError) -> Exception:
 
 
 def paged(
-    fetch: Callable[[Row | None, int], Sequence[Row]], limit: int | None = None
-) -> Iterator[Row]:
+    fetch: Callable[[Item | None, int], Sequence[Item]], limit: int | None = None
+) -> Iterator[Item]:
     """Yield rows page by page, up to `limit`: `fetch(last, size)` returns those after `last`.
 
     Only a page is ever held, and a page is found by key, so the last costs what the first does.
     """
-    last: Row | None = None
+    last: Item | None = None
     left = limit
     while left is None or left > 0:
         size = PAGE if left is None else min(PAGE, left)
@@ -264,12 +274,31 @@ def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) ->
 
 def insert_each_once(connection: Connection, table: Table, rows: Select[*tuple[Any, ...]]) -> int:
     """Insert the rows that a select finds, unless they exist; return how many were inserted."""
-    insert = _insert_once(connection.dialect.name, table)
-    statement = insert.from_select([column.name for column in rows.selected_columns], rows)
+    statement = each_once(table, rows)[connection.dialect.name]
     return len(connection.execute(statement).all())
+
+
+def each_once(
+    table: Table, rows: SelectBase, returning: Sequence[Column[Any]] = ()
+) -> Mapping[str, ReturningInsert[Any]]:
+    """Build for each dialect the insert of the rows that a select finds, unless they exist.
+
+    It returns the primary keys of those inserted, or other columns that are named.
+    """
+    names = [column.name for column in rows.selected_columns]
+    return {
+        dialect: insert(table)
+        .from_select(names, rows)
+        .on_conflict_do_nothing()
+        .returning(*(returning or table.primary_key.columns))
+        for dialect, insert in _INSERTS.items()
+    }
+
+
+_INSERTS: dict[str, Any] = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
 
 
 @cache
 def _insert_once(dialect: str, table: Table) -> Any:
-    insert = (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
+    insert = _INSERTS[dialect](table)
     return insert.on_conflict_do_nothing().returning(*table.primary_key.columns)

@@ -6,13 +6,27 @@ owner's, and are applied when it is sent.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Select,
+    String,
+    Update,
+    bindparam,
+    cast,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection
-from sqlmodel import col
+from sqlmodel import UTCDateTime, col
 
-from buffettsbot.core.db import Database, insert_once, paged
+from buffettsbot.core.db import Database, each_once, insert_once, paged
 from buffettsbot.core.errors import Conflict, NotFound
 from buffettsbot.core.models import OUTBOX, TELEGRAM_USER, Outbox
 
@@ -44,13 +58,56 @@ def queue_for_staff(
     connection: Connection, *, key: str, kind: str, payload: Mapping[str, Any], now: datetime
 ) -> None:
     """Queue the same notice for every admin there is; there may be none."""
-    for chat_id in connection.execute(_STAFF).scalars().all():
-        queue(
-            connection, key=f"{key}:{chat_id}", kind=kind, chat_id=chat_id, payload=payload, now=now
-        )
+    values = {"staff_key": key, "staff_kind": kind, "payload": payload, "now": now}
+    connection.execute(_FOR_STAFF[connection.dialect.name], values)
 
 
-_STAFF = select(TELEGRAM_USER.c.chat_id).where(TELEGRAM_USER.c.is_staff)
+def queue_for_all(
+    connection: Connection,
+    *,
+    key: str,
+    kind: str,
+    staff_kind: str | None,
+    chat_id: int,
+    payload: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Queue a notice for a chat and, where there is a `staff_kind`, one for every admin."""
+    values = {"key": f"{kind}:{key}", "kind": kind, "chat": chat_id, "payload": payload, "now": now}
+    values |= {"staff_key": f"{staff_kind}:{key}", "staff_kind": staff_kind}
+    connection.execute(_FOR_ALL[connection.dialect.name], values)
+
+
+def _notices(
+    key: ColumnElement[str], kind: ColumnElement[str], chat_id: ColumnElement[int]
+) -> Select[*tuple[Any, ...]]:
+    now = bindparam("now", type_=UTCDateTime())
+    return select(
+        key.label("key"),
+        kind.label("kind"),
+        chat_id.label("chat_id"),
+        bindparam("payload", type_=JSON()).label("payload"),
+        literal("queued").label("status"),
+        literal(0).label("attempts"),
+        now.label("not_before"),
+        now.label("created_at"),
+    )
+
+
+_TO_CHAT = _notices(
+    bindparam("key", type_=String()),
+    bindparam("kind", type_=String()),
+    bindparam("chat", type_=BigInteger()),
+)
+_TO_STAFF = _notices(
+    bindparam("staff_key", type_=String())
+    .concat(":")
+    .concat(cast(TELEGRAM_USER.c.chat_id, String)),
+    bindparam("staff_kind", type_=String()),
+    TELEGRAM_USER.c.chat_id,
+).where(TELEGRAM_USER.c.is_staff, bindparam("staff_kind", type_=String()).is_not(None))
+_FOR_STAFF = each_once(OUTBOX, _TO_STAFF)
+_FOR_ALL = each_once(OUTBOX, _TO_CHAT.union_all(_TO_STAFF))
 
 
 def list_outbox(
@@ -113,18 +170,20 @@ def cancel_for(connection: Connection, chats: Select[int], kinds: Sequence[str])
 
 def cancel(connection: Connection, chat_id: int, kinds: Sequence[str]) -> None:
     """Take back what is queued of these kinds for a chat."""
-    connection.execute(_CANCEL, {"chat": chat_id, "kinds": list(kinds)})
+    connection.execute(_cancel(tuple(kinds)), {"chat": chat_id})
 
 
-_CANCEL = (
-    update(OUTBOX)
-    .where(
-        OUTBOX.c.chat_id == bindparam("chat"),
-        OUTBOX.c.status == "queued",
-        OUTBOX.c.kind.in_(bindparam("kinds", expanding=True)),
+@cache
+def _cancel(kinds: tuple[str, ...]) -> Update:
+    return (
+        update(OUTBOX)
+        .where(
+            OUTBOX.c.chat_id == bindparam("chat"),
+            OUTBOX.c.status == "queued",
+            or_(*(OUTBOX.c.kind == kind for kind in kinds)),
+        )
+        .values(status="cancelled")
     )
-    .values(status="cancelled")
-)
 
 
 def for_chat(db: Database, chat_id: int, *, limit: int = 50) -> list[Outbox]:

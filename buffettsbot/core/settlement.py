@@ -1,12 +1,11 @@
 """A payment that was written down is brought to its end: asked about, judged, settled.
 
 Ledger, membership and notices change in one transaction. Whoever races, compare-and-set decides,
-and
-the loser sees what the winner did.
+and the loser sees what the winner did.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -153,7 +152,7 @@ def decide_by_hand(
                         "No payment with this hash is pending or held. To look at it: "
                         "buffettsbot payments show HASH"
                     )
-                payment = Entry(*row)
+                payment = Entry._make(row)
                 verdict = Verdict(
                     reason,
                     SENTENCES[reason],
@@ -162,7 +161,7 @@ def decide_by_hand(
                     time=payment.paid_at,
                 )
                 change = _Change(payment, verdict, None, now, tell=True)
-                decided = _settle_in(connection, change, statuses=("pending", "held"))
+                decided = _settle_in(connection, change)
                 action = "payments approve" if accept else "payments reject"
                 audit.record(connection, now, actor, action, transaction_hash, why)
                 return outcome_of(decided, now, verdict)
@@ -183,10 +182,7 @@ class _Overtaken(Exception):
 _ENTRY = select(*ENTRY).where(PAYMENT.c.id == bindparam("payment"))
 _SETTLE = (
     update(PAYMENT)
-    .where(
-        PAYMENT.c.id == bindparam("payment"),
-        PAYMENT.c.status.in_(bindparam("statuses", expanding=True)),
-    )
+    .where(PAYMENT.c.id == bindparam("payment"), PAYMENT.c.status == bindparam("seen_status"))
     .returning(*ENTRY)
 )
 
@@ -205,9 +201,7 @@ _PARTIES = (
 )
 
 
-def _settle_in(
-    connection: Connection, change: _Change, statuses: Sequence[str] = ("pending",)
-) -> Entry:
+def _settle_in(connection: Connection, change: _Change) -> Entry:
     payment = change.payment
     named = {"customer": payment.customer_id, "plan": payment.plan_id}
     parties = dict(connection.execute(_PARTIES, named).one()._mapping)
@@ -222,15 +216,16 @@ def _settle_in(
             duration=PERIODS[parties["plan"]],
             now=change.now,
         )
-    seen: dict[str, Any] = {"payment": payment.id, "statuses": list(statuses)}
+    seen = {"payment": payment.id, "seen_status": payment.status}
     changed = connection.execute(_SETTLE, values | seen).first()
     if changed is None:
         raise _Overtaken
     entry = Entry(*changed)
     if entry.status == "accepted":
         outbox.cancel(connection, entry.customer_id, OVERTAKEN)
-    for kind, to_staff in _notices(entry, renewed=renewed, tell=change.tell):
-        _queue(connection, kind, entry, parties, change.now, to_staff=to_staff)
+    notices = _notices(entry, renewed=renewed, tell=change.tell)
+    if notices is not None:
+        _queue(connection, *notices, entry, parties, change.now)
     return entry
 
 
@@ -253,27 +248,24 @@ def _values(change: _Change) -> dict[str, Any]:
     return values | {"status": verdict.verdict, "decided_at": change.now}
 
 
-def _notices(payment: Entry, *, renewed: bool, tell: bool) -> list[tuple[str, bool]]:
-    """Return what must be said of a payment's new state: the kind, and whether to the staff."""
+def _notices(payment: Entry, *, renewed: bool, tell: bool) -> tuple[str, str | None] | None:
+    """Return what must be said of a payment's new state: to the customer, and to the staff."""
     if payment.status == "accepted":
-        if renewed:
-            return [("renewal", False), ("admin-keep", True)]
-        return [("welcome", False), ("admin-add", True)]
+        return ("renewal", "admin-keep") if renewed else ("welcome", "admin-add")
     if payment.status == "held":
-        return [("payment-pending", False), ("admin-held", True)]
+        return "payment-pending", "admin-held"
     if payment.status == "pending":
-        return [("payment-pending", False)]
-    return [("payment-refused", False), ("admin-refused", True)] if tell else []
+        return "payment-pending", None
+    return ("payment-refused", "admin-refused") if tell else None
 
 
 def _queue(
     connection: Connection,
     kind: str,
+    staff_kind: str | None,
     payment: Entry,
     parties: dict[str, Any],
     now: datetime,
-    *,
-    to_staff: bool,
 ) -> None:
     payload = parties | {
         "price": payment.price,
@@ -282,12 +274,15 @@ def _queue(
         "start_date": _iso(payment.decided_at),
         "end_date": _iso(payment.period_end),
     }
-    key = f"{kind}:{payment.id}:{_iso(payment.claimed_at)}"
-    if to_staff:
-        outbox.queue_for_staff(connection, key=key, kind=kind, payload=payload, now=now)
-    else:
-        chat_id = payment.customer_id
-        outbox.queue(connection, key=key, kind=kind, chat_id=chat_id, payload=payload, now=now)
+    outbox.queue_for_all(
+        connection,
+        key=f"{payment.id}:{_iso(payment.claimed_at)}",
+        kind=kind,
+        staff_kind=staff_kind,
+        chat_id=payment.customer_id,
+        payload=payload,
+        now=now,
+    )
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -384,19 +379,19 @@ def _due(db: Database, now: datetime, limit: int | None) -> list[Entry]:
         .limit(MOST_AT_ONCE if limit is None else limit)
     )
     with db.read() as session:
-        return [Entry(*row) for row in session.execute(query)]
+        return [Entry._make(row) for row in session.execute(query)]
 
 
 def _leased(db: Database, payment: Entry, now: datetime) -> Entry | None:
     """Keep other settlers off this payment while it is asked about; None when one was faster."""
     seen = {
         "payment": payment.id,
-        "statuses": ["pending"],
+        "seen_status": "pending",
         "seen_check": payment.next_check_at,
     }
     with db.begin() as session:
         row = session.execute(_LEASE, seen | {"next_check_at": now + FIRST_CHECK}).first()
-    return None if row is None else Entry(*row)
+    return None if row is None else Entry._make(row)
 
 
 _LEASE = _SETTLE.where(PAYMENT.c.next_check_at == bindparam("seen_check"))

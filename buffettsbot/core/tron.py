@@ -63,7 +63,13 @@ def parse_address(text: str) -> str:
 
     Raises Invalid when it is no TRON address or its checksum is broken.
     """
-    return encode_address(_twenty_bytes(text.strip()))
+    return _parsed_address(text.strip())
+
+
+@lru_cache(maxsize=256)
+def _parsed_address(text: str) -> str:
+    # The wallet's and the contract's are in every answer, and base58 is slow in Python.
+    return encode_address(_twenty_bytes(text))
 
 
 def encode_address(twenty: bytes) -> str:

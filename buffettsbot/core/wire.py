@@ -14,10 +14,14 @@ from typing import Any
 import httpcore
 import httpx
 
+from buffettsbot import __version__
+
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 8.0
 LARGEST_BODY = 2 * 1024 * 1024
+HEADERS = {"User-Agent": f"buffettsbot/{__version__}", "Accept": "application/json"}
 
+_LIMITS = {"timeout": httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS).as_dict()}
 _limit = threading.local()
 
 
@@ -91,22 +95,31 @@ class Wire:
 
     def __init__(self, *, connections: int = 64) -> None:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        transport = httpx.HTTPTransport(limits=limits)
-        transport._pool._network_backend = _DeadlineBackend()
-        timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        self._client = httpx.Client(transport=transport, timeout=timeout, trust_env=False)
+        # The transport alone: httpx's client would add redirects, cookies and a log line that
+        # holds the URL, and takes as long again.
+        self._transport = httpx.HTTPTransport(limits=limits)
+        self._transport._pool._network_backend = _DeadlineBackend()
 
     def ask(
-        self, method: str, url: str, *, deadline: float = float("inf"), **request: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        deadline: float = float("inf"),
+        headers: dict[str, str] | None = None,
+        **request: Any,
     ) -> Reply:
-        """Send a request (`params`, `json`, `headers`, … as in httpx) and return the whole answer.
+        """Send a request (`params`, `json`, `files`, … as in httpx) and return the whole answer.
 
         `deadline`: a `time.monotonic` instant. Raises NoAnswer when none came within 8 seconds, by
         the deadline, or within 2 MiB; its text never holds the URL, which may carry a token.
         """
         _limit.deadline = min(deadline, time.monotonic() + ANSWER_SECONDS)
         try:
-            with self._client.stream(method, url, **request) as response:
+            asked = httpx.Request(
+                method, url, headers=HEADERS | (headers or {}), extensions=_LIMITS, **request
+            )
+            with contextlib.closing(self._transport.handle_request(asked)) as response:
                 return Reply(response.status_code, response.headers, _whole_body(response))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NoAnswer(_words(error), sent=False) from None
@@ -119,7 +132,7 @@ class Wire:
     def close(self) -> None:
         """Close every connection."""
         with contextlib.suppress(RuntimeError):
-            self._client.close()
+            self._transport.close()
 
 
 def _whole_body(response: httpx.Response) -> bytes:
