@@ -185,6 +185,12 @@ class Outbox(SQLModel, table=True):
             sqlite_where=text("status = 'queued'"),
         ),
         Index("outbox_chat", "chat_id", "id"),
+        Index(
+            "outbox_chat_queued",
+            "chat_id",
+            postgresql_where=text("status = 'queued'"),
+            sqlite_where=text("status = 'queued'"),
+        ),
         CheckConstraint(_one_of("status", OUTBOX_STATUSES), name="status"),
     )
 

@@ -59,6 +59,14 @@ def upgrade() -> None:
     )
     op.create_index("outbox_chat", "outbox", ["chat_id", "id"], unique=False)
     op.create_index(
+        "outbox_chat_queued",
+        "outbox",
+        ["chat_id"],
+        unique=False,
+        postgresql_where=sa.text("status = 'queued'"),
+        sqlite_where=sa.text("status = 'queued'"),
+    )
+    op.create_index(
         "outbox_due",
         "outbox",
         ["not_before", "id"],
