@@ -5,12 +5,13 @@ in parallel: at most 30 calls a second in all, one a second to a chat, 20 a minu
 was in flight when a process died is sent again, and says so: Telegram knows no idempotency key.
 """
 
+import math
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,9 +38,11 @@ LEASE = "deliver"
 LEASE_TIME = timedelta(seconds=60)
 PAUSE = "telegram-pause"
 BATCH = 30
+REFILL = 10  # the next are claimed while so many are under way, so that no turn is lost
 WORKERS = 16
 CALLS_A_SECOND = 30
 SECOND = 1.04  # a little long: calls may be under way for different times
+STEP = SECOND / CALLS_A_SECOND
 CHAT_SECONDS = 1.0
 GROUP_SECONDS = 3.0
 FIRST_RETRY = timedelta(seconds=30)
@@ -55,7 +58,8 @@ class _TakenBack(Exception):
 class Pacer:
     """Turns shared by all threads: evenly spaced, and whatever is late, never 31 in one second.
 
-    Given at the moment they are used: turns that a busy machine uses late must not crowd the next.
+    Given at the moment they are used: turns that a busy machine uses late must not crowd the next,
+    and only a step's delay is made up for.
     """
 
     def __init__(self) -> None:
@@ -72,7 +76,7 @@ class Pacer:
                 time.sleep(left)
             now = time.monotonic()
             self._given.append(now)
-            self._next = now + SECOND / CALLS_A_SECOND
+            self._next = max(self._next, now - STEP) + STEP
 
     def pause(self, seconds: float) -> None:
         """Give no turn before so many seconds have passed."""
@@ -122,14 +126,18 @@ def deliver(
     run = _Run(db, telegram, style, clock, report)
     try:
         with ThreadPoolExecutor(WORKERS) as workers:
+            under_way: set[Future[None]] = set()
             while run.stop is None and _hold(db, holder, clock()):
                 size = BATCH if limit is None else min(BATCH, limit - report.due)
                 batch = _claim(run, size) if size > 0 else []
-                if not batch and not _wait_for_chats(run):
+                if not batch and not under_way and not _wait_for_chats(run):
                     break
                 report.due += len(batch)
-                list(workers.map(lambda row: _send(run, row), batch))
+                under_way |= {workers.submit(_send, run, row) for row in batch}
+                under_way = _finish(under_way, down_to=REFILL if batch else len(under_way) - 1)
                 watch(report)
+            _finish(under_way, down_to=0)
+            watch(report)
         _tell_admins(run)
     finally:
         leases.release(db, LEASE, holder=holder)
@@ -164,11 +172,21 @@ def _due(now: datetime) -> Any:
     )
 
 
+def _finish(under_way: set[Future[None]], *, down_to: int) -> set[Future[None]]:
+    """Wait until no more than so many are under way; return those."""
+    while len(under_way) > max(down_to, 0):
+        finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+        for one in finished:
+            one.result()
+    return under_way
+
+
 def _claim(run: _Run, size: int) -> Sequence[Any]:
     """Lease the oldest due row of each chat that may be written to now; return them, with whether
     they were in somebody's hands before."""
     now, instant = run.clock(), time.monotonic()
-    resting = [chat for chat, at in run.free_at.items() if at > instant]
+    with run.lock:
+        resting = [chat for chat, at in run.free_at.items() if at > instant]
     first = (
         select(func.min(OUTBOX.c.id))
         .where(_due(now), OUTBOX.c.chat_id.not_in(resting))
@@ -187,7 +205,10 @@ def _claim(run: _Run, size: int) -> Sequence[Any]:
             .returning(OUTBOX.c.id)
         ).scalars()
         ours = set(leased)
-    return [row for row in rows if row.id in ours]
+    claimed = [row for row in rows if row.id in ours]
+    with run.lock:
+        run.free_at |= {row.chat_id: math.inf for row in claimed}
+    return claimed
 
 
 def _wait_for_chats(run: _Run) -> bool:
@@ -210,15 +231,13 @@ def _send(run: _Run, row: Any) -> None:
     """Carry out one effect and write down what came of it."""
     if run.stop is not None:
         _settle(run, row, leased_until=row.leased_until, attempts=row.attempts)
-        with run.lock:
-            run.report.skipped += 1
+        _skip(run, row)
         return
     outcome: TelegramError | None = None
     try:
         carry_out(run.telegram, run.style, row, turn=_turns(run, row))
     except _TakenBack:
-        with run.lock:
-            run.report.skipped += 1
+        _skip(run, row)
         return
     except TelegramError as error:
         outcome = error
@@ -227,6 +246,12 @@ def _send(run: _Run, row: Any) -> None:
         run.free_at[row.chat_id] = time.monotonic() + gap
         _count(run, row, outcome)
     _settle(run, row, **_after(run.clock(), row, outcome))
+
+
+def _skip(run: _Run, row: Any) -> None:
+    with run.lock:
+        run.free_at.pop(row.chat_id, None)
+        run.report.skipped += 1
 
 
 def _turns(run: _Run, row: Any) -> Callable[[], None]:
