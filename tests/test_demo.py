@@ -1,9 +1,13 @@
 """The demo, as a newcomer runs it: it works, it is quick, and it leaves nothing behind."""
 
 import contextlib
+import fcntl
 import os
+import pty
 import signal
+import struct
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,14 @@ from typing import Any
 import pytest
 from commands import PATIENCE, PROGRAM, ROOT
 from helpers import shop
+from rich.text import Text
 from typer.testing import CliRunner
 
-from buffettsbot.cli import app, demo
-from buffettsbot.cli.demo import Stage
+from buffettsbot.cli import app, demo, demo_stage, demo_story
+from buffettsbot.cli.demo_stage import Stage
+from buffettsbot.core.app import utcnow
 from buffettsbot.core.db import Database
+from buffettsbot.core.passes import Report
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -53,13 +60,13 @@ class Place:
         self.outside = {p: p.read_bytes() for p in directory.glob("*.db")}
         self.directory = directory
 
-    def start(self) -> "subprocess.Popen[str]":
+    def start(self, stdout: int = subprocess.PIPE) -> "subprocess.Popen[str]":
         """Start the demo, in a session of its own, so that its descendants can be found."""
         return subprocess.Popen(
             [*PROGRAM, "demo"],
             cwd=ROOT,
-            env=self.env,
-            stdout=subprocess.PIPE,
+            env=self.env | {"TERM": "xterm-256color"},
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
@@ -89,20 +96,35 @@ def place(tmp_path: Path, sqlite_url: str) -> Place:
     return Place(tmp_path, sqlite_url)
 
 
-def test_the_demo_plays_and_leaves_nothing_behind(place: Place) -> None:
-    process = place.start()
-    assert process.stdout is not None
-    with process.stdout:
-        shown = process.stdout.read()
+def test_the_demo_plays_on_a_terminal_and_leaves_nothing_behind(place: Place) -> None:
+    here, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = place.start(there)
+    os.close(there)
+    written = b""
+    with contextlib.suppress(OSError):  # the other side is closed
+        while piece := os.read(here, 65536):
+            written += piece
+    os.close(here)
+    shown = Text.from_ansi(written.decode().replace("\r\n", "\n")).plain
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, shown
     assert usage.ru_utime + usage.ru_stime < 30  # not the wall's: tests run side by side
     assert "All of it as it should be" in shown
-    for words in ("1  The owner", "$ buffettsbot verify", "pays for  1 month", "no-usdt-transfer"):
+    for words in (
+        "1  The owner",
+        "$ buffettsbot verify",
+        "pays for  1 month",
+        "no-usdt-transfer",
+        "settle: 1 due, 1 done",
+        "remind: 1 due, 1 done",
+        "Telegram → Ben (a picture)",
+        "expire: 1 due, 1 done",
+        "Your membership has ended",
+    ):
         assert words in shown
     assert "Traceback" not in shown
-    assert "\x1b" not in shown
     place.check_clean(process.pid)
 
 
@@ -111,6 +133,7 @@ def test_a_demo_that_is_stopped_leaves_nothing_behind(place: Place, number: sign
     process = place.start()
     assert process.stdout is not None
     for line in process.stdout:
+        assert "\x1b" not in line
         if "$ buffettsbot" in line or "went wrong" in line:
             break
     process.send_signal(number)
@@ -148,7 +171,7 @@ def _answers_otherwise(stage: Stage) -> None:
 def _is_something_else(stage: Stage) -> None:
     stage.scene("Fine.")
     stage.scene("Wrong value.")
-    demo._expect(["admin-add"], ["admin-add", "admin-keep"])
+    demo_story._expect(["admin-add"], ["admin-add", "admin-keep"])
 
 
 def _cannot_pay(stage: Stage) -> None:
@@ -161,6 +184,38 @@ def _hangs(stage: Stage) -> None:
     stage.scene("Fine.")
     stage.scene("Nothing comes.")
     raise subprocess.TimeoutExpired("buffettsbot", 30)
+
+
+def _does_nothing(stage: Stage) -> None:
+    stage.scene("Fine.")
+    stage.scene("Nobody is due.")
+    stage.later(utcnow(), lambda _db, _chain: Report("remind"))
+
+
+def _does_it_twice(stage: Stage) -> None:
+    stage.scene("Fine.")
+    stage.scene("Somebody is due for ever.")
+    stage.later(utcnow(), lambda _db, _chain: Report("remind", due=1, done=1))
+
+
+def _writes_to_nobody(stage: Stage) -> None:
+    stage.scene("Fine.")
+    stage.scene("No message.")
+    stage.receives("Ann", demo_story.ANN, "Welcome!")
+
+
+def _writes_something_else(stage: Stage) -> None:
+    stage.scene("Fine.")
+    stage.scene("Another message.")
+    message = {"chat_id": demo_story.ANN, "text": "Farewell!"}
+    stage.sandbox.post(f"/bot{demo_stage.TOKEN}/sendMessage", json=message).raise_for_status()
+    stage.receives("Ann", demo_story.ANN, "Welcome!")
+
+
+def _lets_nobody_in(stage: Stage) -> None:
+    stage.scene("Fine.")
+    stage.scene("No invitation.")
+    stage.join(demo_story.ANN, "Welcome!")
 
 
 def _play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
@@ -188,6 +243,11 @@ def _play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         (_is_something_else, "['admin-add'] was shown instead of ['admin-add', 'admin-keep']"),
         (_cannot_pay, "400"),
         (_hangs, "timed out after 30 seconds"),
+        (_does_nothing, "remind: 0 due, 0 done, instead of one, once"),
+        (_does_it_twice, "remind: 1 due, 1 done, instead of one, once"),
+        (_writes_to_nobody, "Ann received 0 messages instead of 1"),
+        (_writes_something_else, "Ann received ['Farewell!'] instead of ('Welcome!',)"),
+        (_lets_nobody_in, "400"),
     ],
 )
 def test_a_wrong_turn_fails_loudly_and_names_the_step(
@@ -195,6 +255,8 @@ def test_a_wrong_turn_fails_loudly_and_names_the_step(
 ) -> None:
     monkeypatch.setattr(demo, "story", story)
     monkeypatch.setattr(demo, "_serving", _no_server)
+    if story is _writes_to_nobody:
+        monkeypatch.setattr(demo_stage, "PATIENCE", 0.1)
     shown = _play(monkeypatch, tmp_path)
     assert "\nThe demo went wrong: step 2: " in shown
     assert words in shown
@@ -214,14 +276,12 @@ def test_the_story_notices_what_the_product_does(
     def less(stage: Stage, kind: str, amount: int, **more: Any) -> str:
         return pay(stage, kind, amount - 1, **more)
 
+    def register(stage: Stage, chat_id: int, name: str) -> None:
+        stage.admin("users", "add", str(chat_id), f"@{name.lower()}")
+
     monkeypatch.setattr(Stage, "pay", less)
+    monkeypatch.setattr(Stage, "register", register)
     monkeypatch.setattr(demo, "_serving", _no_server)
-    call = Stage.call
-    monkeypatch.setattr(
-        Stage,
-        "call",
-        lambda self, *a, **k: None if a[1] == "/api/v1/users/" else call(self, *a, **k),
-    )
     shown = _play(monkeypatch, tmp_path)
     assert "underpaid" in shown
     assert "step 4: buffettsbot verify" in shown
@@ -248,8 +308,8 @@ def test_no_setting_of_the_host_reaches_the_demo(
     ours = {name for name in environment if name.startswith("BUFFETTSBOT_")}
     assert ours == {
         f"BUFFETTSBOT_{name}"
-        for name in ("DATABASE_URL", "WALLET", "TRONSCAN_URL", "TRONGRID_URL", "TELEGRAM_URL")
-    } | {"BUFFETTSBOT_ENV_FILE"}
+        for name in ("DATABASE_URL", "WALLET", "TRONSCAN_URL", "TRONGRID_URL", "ENV_FILE")
+    } | {f"BUFFETTSBOT_{name}" for name in ("TELEGRAM_URL", "TELEGRAM_TOKEN", "GROUP_ID")}
     # Not even /etc/buffettsbot/buffettsbot.env of an installed host: a named file comes first.
     assert Path(environment["BUFFETTSBOT_ENV_FILE"]).read_text() == ""
     assert set(environment) - ours <= {"PATH", "LANG", "LC_ALL", "HOME", "COLUMNS", "NO_COLOR"}

@@ -30,6 +30,7 @@ COMMANDS = {
     "messages": "What people are told: preview, check.",
     "audit": "Who decided what by hand.",
     "serve": "Serve the HTTP API for the bot.",
+    "schedule": "Run the passes at their times, for hosts without systemd.",
     "db": "The database: upgrade, status.",
     "sandbox": "Serve an emulated TRON and Telegram on loopback.",
     "demo": "Play the whole story in a temporary place.",

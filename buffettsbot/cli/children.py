@@ -1,0 +1,159 @@
+"""Passes as child processes: one that hangs can be ended, and nothing of it reaches the others."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+END_SECONDS = 10.0
+MOST_WORDS = 20_000
+PROGRAM = (sys.executable, "-m", "buffettsbot", "pass")
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a pass ended: its exit code (negative: a signal), its report or the error it ended with,
+    and what else it said. `overdue`: it was told to end, because its time was over.
+    """
+
+    name: str
+    code: int
+    report: Mapping[str, Any]
+    error: str
+    words: str
+    overdue: bool
+
+    @property
+    def is_to_be_repeated(self) -> bool:
+        """Whether it did not come to an answer: unavailable, ended, or killed."""
+        return self.code == 5 or self.code < 0
+
+    @property
+    def summary(self) -> str:
+        """What is worth a line; empty when nothing was to be done and nothing went wrong."""
+        if self.code < 0:
+            why = "it took too long: " if self.overdue else ""
+            name = signal.Signals(-self.code).name
+            return f"{why}ended by {name}; what it had not done is still due"
+        if "due" in self.report:
+            counts = "{due} due, {done} done, {skipped} left, {failed} failed"
+            return counts.format_map(self.report) if self.report["done"] or self.code else ""
+        return (self.error or f"failed with exit code {self.code}") if self.code else ""
+
+
+@dataclass
+class _Child:
+    name: str
+    process: "subprocess.Popen[bytes]"
+    data: IO[bytes]
+    words: IO[bytes]
+    deadline: float
+    overdue: bool = False
+
+    def result(self) -> Ended:
+        """Return how it ended; nothing of it is left open."""
+        with self.data, self.words:
+            report, said = _object(_read(self.data)), _read(self.words).rstrip()
+        rest, _, last = said.rpartition("\n")
+        error = str(_object(last).get("message", ""))
+        words = rest if error else said
+        return Ended(self.name, self.process.returncode, report, error, words, self.overdue)
+
+
+@dataclass
+class Children:
+    """The passes that run now, one of each name at most.
+
+    `limits`: the seconds after which a pass is told to end; 10 seconds later it is killed.
+    """
+
+    limits: Mapping[str, float]
+    program: Sequence[str] = PROGRAM
+    clock: Callable[[], float] = time.monotonic
+    _running: dict[str, _Child] = field(default_factory=dict)
+
+    def start(self, name: str) -> bool:
+        """Start a pass; False when it still runs. Raises OSError."""
+        if name in self._running:
+            return False
+        data, words = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        process = subprocess.Popen(  # noqa: S603 -- our own program
+            [*self.program, name, "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=data,
+            stderr=words,
+            process_group=0,  # Ctrl-C is meant for us, and we end them in good order
+            preexec_fn=_end_with(os.getpid()) if sys.platform == "linux" else None,
+        )
+        deadline = self.clock() + self.limits[name]
+        self._running[name] = _Child(name, process, data, words, deadline)
+        return True
+
+    def tend(self) -> list[Ended]:
+        """Return those that have ended, and end those whose time is over."""
+        ended = [child for child in self._running.values() if child.process.poll() is not None]
+        for child in ended:
+            del self._running[child.name]
+        for child in self._running.values():
+            if self.clock() < child.deadline:
+                continue
+            if child.overdue:
+                child.process.kill()
+            else:
+                child.process.terminate()
+            child.overdue, child.deadline = True, self.clock() + END_SECONDS
+        return [child.result() for child in ended]
+
+    @property
+    def idle_seconds(self) -> float:
+        """The seconds until somebody's time is over."""
+        return min((c.deadline for c in self._running.values()), default=1e9) - self.clock()
+
+    def stop(self) -> None:
+        """End them all: SIGTERM, 10 seconds, SIGKILL. What they had not done stays due."""
+        for child in self._running.values():
+            child.process.terminate()
+        deadline = self.clock() + END_SECONDS
+        for child in self._running.values():
+            try:
+                child.process.wait(max(0.0, deadline - self.clock()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+            child.result()
+        self._running.clear()
+
+
+def _end_with(parent: int) -> Callable[[], None]:
+    """Return what a child does first: see to it that SIGKILL of its parent ends it too."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def prepare() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+def _read(file: IO[bytes]) -> str:
+    """Return the end of what was written, as much as anybody will read."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - MOST_WORDS))
+    return file.read().decode(errors="replace")
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}

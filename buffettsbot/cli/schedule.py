@@ -1,0 +1,97 @@
+"""buffettsbot schedule: the passes in one process, for hosts without systemd."""
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import typer
+
+from buffettsbot.cli.children import Children
+from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings
+from buffettsbot.cli.output import say, when
+from buffettsbot.cli.timetable import Timetable
+from buffettsbot.core.app import open_app, utcnow
+from buffettsbot.core.errors import Unavailable
+from buffettsbot.core.settings import Settings, load_settings
+from buffettsbot.core.sources import open_chain
+
+app = typer.Typer(**command_settings)
+
+# Seconds after which a pass hangs, for all that is known. Delivering keeps to Telegram's speed.
+LIMITS = {"settle": 900.0, "remind": 3600.0, "expire": 3600.0, "deliver": 3600.0}
+NEEDED = ("telegram_token", "telegram_url", "group_id", "reminder_days", "expire_guard")
+MESSAGES = ("language", "community", "support", "messages_dir")
+
+
+@app.command()
+def schedule() -> None:
+    """Run the passes at their times until SIGTERM, for hosts without systemd.
+
+    settle and deliver every minute, remind and expire daily at 00:00 in BUFFETTSBOT_TIMEZONE; each
+    once at the start, which catches up on what was missed. Each is a process of its own, as the
+    timers run them. A line is written for what did something or failed.
+    """
+    settings = load_settings()
+    settings.require("database_url", *TIMES, *PAYMENTS, *NEEDED, *MESSAGES)
+    open_chain(settings)  # what the sources say of their settings, before anything is asked
+    _look_at_database(settings)
+    children = Children(LIMITS)
+
+    def tell(name: str, words: str) -> None:
+        say(f"{when(utcnow(), settings.timezone, '%Y-%m-%d %H:%M:%S')} {name}: {words}")
+
+    def start(name: str) -> bool:
+        try:
+            return children.start(name)
+        except OSError as error:  # no memory or no process to be had: in a minute, perhaps
+            tell(name, f"it cannot be started now ({error.strerror})")
+            return False
+
+    timetable = Timetable(start, zone=settings.timezone, clock=utcnow)
+    with _alarm() as wait:
+        say(f"The passes run now, and at their times; a day begins at 00:00 {settings.timezone}.")
+        timetable.begin()
+        while not wait(min(timetable.idle_seconds, children.idle_seconds)):
+            for ended in children.tend():
+                for words in filter(None, (ended.summary, ended.words)):
+                    tell(ended.name, words)
+                if ended.is_to_be_repeated:
+                    timetable.again(ended.name)
+            timetable.run_due()
+        children.stop()
+
+
+def _look_at_database(settings: Settings) -> None:
+    """Make or check it once, before the passes do; one that is away may come back."""
+    try:
+        open_app(settings).db.close()
+    except Unavailable as error:
+        say(f"{error} The passes go on trying.")
+
+
+@contextmanager
+def _alarm() -> Iterator[Callable[[float], bool]]:
+    """Yield how to wait so many seconds, or until a child ends; True once the end is wanted."""
+    wanted: list[int] = []
+    hears, rings = os.pipe()
+    for end in (hears, rings):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(rings, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: wanted.append(number))
+
+    def wait(seconds: float) -> bool:
+        select.select([hears], [], [], max(0.0, seconds))
+        with suppress(BlockingIOError):
+            os.read(hears, 4096)
+        return bool(wanted)
+
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(hears)
+        os.close(rings)
