@@ -7,13 +7,14 @@ between, the settle pass finishes; whoever races, the ledger's unique index deci
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from buffettsbot.core import plans
+from buffettsbot.core import audit, plans
+from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.db import Database, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
@@ -52,6 +53,7 @@ def claim(
     period: str,
     transaction_hash: str,
     now: datetime,
+    by: By | None = None,
 ) -> Outcome:
     """Sell `period` to `person` for a transaction; the same claim again is answered the same.
 
@@ -62,7 +64,7 @@ def claim(
         transaction_hash = parse_hash(transaction_hash)
     except Invalid:
         return Outcome(verdict_of(Reason.MALFORMED_HASH))
-    payment, ours = _write_down(db, person, period, transaction_hash, now)
+    payment, ours = _write_down(db, person, period, transaction_hash, now, by)
     if not ours:
         return Outcome(verdict_of(Reason.ALREADY_USED), transaction_hash)
     if chain is None or not _to_be_asked(payment, now):
@@ -79,7 +81,12 @@ def _to_be_asked(payment: Entry, now: datetime) -> bool:
 
 
 def _write_down(
-    db: Database, person: str | int, period: str, transaction_hash: str, now: datetime
+    db: Database,
+    person: str | int,
+    period: str,
+    transaction_hash: str,
+    now: datetime,
+    by: By | None,
 ) -> tuple[Entry, bool]:
     """Return the claim's entry in the ledger, and whether the hash is this claim's."""
     way, named = parse_person(person)
@@ -96,10 +103,14 @@ def _write_down(
                         "buffettsbot plans list"
                     )
                 found = _entered(connection, tuple(parties), transaction_hash, now)
+                if found is not None and found.new:
+                    customer_id, _, price = parties
+                    what = f"{named['period']} for {price} USDT, {transaction_hash}"
+                    audit.record(connection, by, "subscribers claim", customer_id, what)
         except IntegrityError:  # the index decided for somebody else; look again
             continue
         if found is not None:
-            return found
+            return found.entry, found.ours
     raise Conflict("This hash is being claimed by others at the same time. Try again.")
 
 
@@ -120,9 +131,17 @@ _REOPEN = (
 )
 
 
+class _Entered(NamedTuple):
+    """A hash in the ledger: whether it is this claim's, and whether anything was written."""
+
+    entry: Entry
+    ours: bool
+    new: bool
+
+
 def _entered(
     connection: Connection, parties: tuple[int, int, int], transaction_hash: str, now: datetime
-) -> tuple[Entry, bool] | None:
+) -> _Entered | None:
     customer_id, plan_id, price = parties
     row: dict[str, Any] = {
         "transaction_hash": transaction_hash,
@@ -137,20 +156,21 @@ def _entered(
     }
     number = insert_once(connection, PAYMENT, row)
     if number is not None:
-        return Entry(id=number, **row, **_UNDECIDED), True
+        return _Entered(Entry(id=number, **row, **_UNDECIDED), ours=True, new=True)
     known = [Entry(*found) for found in connection.execute(_CLAIMS, {"hash": transaction_hash})]
     own = next((e for e in known if (e.customer_id, e.plan_id) == (customer_id, plan_id)), None)
     live = next((entry for entry in known if entry.status != "refused"), None)
     if live is not None:
-        if live is not own:
-            insert_once(connection, PAYMENT, _refused_at_once(row))
-        return live, live is own
+        if live is own:
+            return _Entered(live, ours=True, new=False)
+        trace = insert_once(connection, PAYMENT, _refused_at_once(row))
+        return _Entered(live, ours=False, new=trace is not None)
     if own is None:
         return None  # what stood in the way is gone again
     if own.reason == Reason.REJECTED:
-        return own, True  # a person's no is not asked again
+        return _Entered(own, ours=True, new=False)  # a person's no is not asked again
     reopened = connection.execute(_REOPEN, row | {"payment": own.id}).first()
-    return None if reopened is None else (Entry(*reopened), True)
+    return None if reopened is None else _Entered(Entry(*reopened), ours=True, new=True)
 
 
 _UNDECIDED: dict[str, Any] = dict.fromkeys(

@@ -12,6 +12,8 @@ from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.engine import Connection
 from sqlmodel import col
 
+from buffettsbot.core import audit
+from buffettsbot.core.audit import By
 from buffettsbot.core.db import Database, insert_once, paged
 from buffettsbot.core.errors import Conflict, NotFound
 from buffettsbot.core.models import OUTBOX, TELEGRAM_USER, Outbox
@@ -69,23 +71,30 @@ def list_outbox(
     return paged(fetch, limit)
 
 
-def requeue(db: Database, number: int, *, now: datetime) -> Outbox:
+def requeue(db: Database, number: int, *, now: datetime, by: By | None = None) -> Outbox:
     """Send again what failed, was cancelled or even sent. Raises NotFound, Conflict."""
     return _change(
         db,
         number,
         ("failed", "cancelled", "sent"),
         {"status": "queued", "not_before": now, "attempts": 0, "leased_until": None, "error": None},
+        "outbox requeue",
+        by,
     )
 
 
-def cancel_one(db: Database, number: int) -> Outbox:
+def cancel_one(db: Database, number: int, *, by: By | None = None) -> Outbox:
     """Take back what is queued. Raises NotFound, Conflict."""
-    return _change(db, number, ("queued",), {"status": "cancelled"})
+    return _change(db, number, ("queued",), {"status": "cancelled"}, "outbox cancel", by)
 
 
 def _change(
-    db: Database, number: int, expected: Sequence[str], values: Mapping[str, Any]
+    db: Database,
+    number: int,
+    expected: Sequence[str],
+    values: Mapping[str, Any],
+    action: str,
+    by: By | None,
 ) -> Outbox:
     with db.begin() as session:
         changed = session.scalars(
@@ -95,6 +104,8 @@ def _change(
             .returning(Outbox)
         ).first()
         if changed is not None:
+            what = f"{changed.kind} for {changed.chat_id}"
+            audit.record(session.connection(), by, action, number, what)
             return changed
         standing = session.get(Outbox, number)
     if standing is None:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from buffettsbot.core import audit, outbox
+from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Answer, Chain, to_evidence
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict, NotFound, Unavailable
@@ -43,6 +44,10 @@ SILENT_ROW = 3
 MOST_AT_ONCE = 1000
 # What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
 OVERTAKEN = ("reminder", "reminder-details", "expired", "remove")
+# What is said of a membership, each with whether it is to the staff.
+Notices = Sequence[tuple[str, bool]]
+BEGUN: Notices = (("welcome", False), ("admin-add", True))
+RENEWED: Notices = (("renewal", False), ("admin-keep", True))
 LARGEST_AMOUNT = 2**63 - 1
 
 
@@ -164,7 +169,7 @@ def decide_by_hand(
                 change = _Change(payment, verdict, None, now, tell=True)
                 decided = _settle_in(connection, change, statuses=("pending", "held"))
                 action = "payments approve" if accept else "payments reject"
-                audit.record(connection, now, actor, action, transaction_hash, why)
+                audit.record(connection, By(actor, now), action, transaction_hash, why)
                 return outcome_of(decided, now, verdict)
         except (Raced, _Overtaken):
             continue
@@ -229,8 +234,14 @@ def _settle_in(
     entry = Entry(*changed)
     if entry.status == "accepted":
         outbox.cancel(connection, entry.customer_id, OVERTAKEN)
-    for kind, to_staff in _notices(entry, renewed=renewed, tell=change.tell):
-        _queue(connection, kind, entry, parties, change.now, to_staff=to_staff)
+    queue_notices(
+        connection,
+        _notices(entry, renewed=renewed, tell=change.tell),
+        parties | _payload(entry),
+        about=f"{entry.id}:{_iso(entry.claimed_at)}",
+        chat_id=entry.customer_id,
+        now=change.now,
+    )
     return entry
 
 
@@ -253,12 +264,10 @@ def _values(change: _Change) -> dict[str, Any]:
     return values | {"status": verdict.verdict, "decided_at": change.now}
 
 
-def _notices(payment: Entry, *, renewed: bool, tell: bool) -> list[tuple[str, bool]]:
-    """Return what must be said of a payment's new state: the kind, and whether to the staff."""
+def _notices(payment: Entry, *, renewed: bool, tell: bool) -> Notices:
+    """Return what must be said of a payment's new state."""
     if payment.status == "accepted":
-        if renewed:
-            return [("renewal", False), ("admin-keep", True)]
-        return [("welcome", False), ("admin-add", True)]
+        return RENEWED if renewed else BEGUN
     if payment.status == "held":
         return [("payment-pending", False), ("admin-held", True)]
     if payment.status == "pending":
@@ -266,28 +275,32 @@ def _notices(payment: Entry, *, renewed: bool, tell: bool) -> list[tuple[str, bo
     return [("payment-refused", False), ("admin-refused", True)] if tell else []
 
 
-def _queue(
-    connection: Connection,
-    kind: str,
-    payment: Entry,
-    parties: dict[str, Any],
-    now: datetime,
-    *,
-    to_staff: bool,
-) -> None:
-    payload = parties | {
+def _payload(payment: Entry) -> dict[str, Any]:
+    return {
         "price": payment.price,
         "transaction_hash": payment.transaction_hash,
         "reason": payment.reason,
         "start_date": _iso(payment.decided_at),
         "end_date": _iso(payment.period_end),
     }
-    key = f"{kind}:{payment.id}:{_iso(payment.claimed_at)}"
-    if to_staff:
-        outbox.queue_for_staff(connection, key=key, kind=kind, payload=payload, now=now)
-    else:
-        chat_id = payment.customer_id
-        outbox.queue(connection, key=key, kind=kind, chat_id=chat_id, payload=payload, now=now)
+
+
+def queue_notices(
+    connection: Connection,
+    notices: Notices,
+    payload: dict[str, Any],
+    *,
+    about: str,
+    chat_id: int,
+    now: datetime,
+) -> None:
+    """Queue notices for a customer and the staff; `about` makes each one's key its own."""
+    for kind, to_staff in notices:
+        key = f"{kind}:{about}"
+        if to_staff:
+            outbox.queue_for_staff(connection, key=key, kind=kind, payload=payload, now=now)
+        else:
+            outbox.queue(connection, key=key, kind=kind, chat_id=chat_id, payload=payload, now=now)
 
 
 def _iso(moment: datetime | None) -> str | None:
