@@ -161,7 +161,7 @@ def payments_chain(*transactions: ChainTransaction) -> Chain:
     return fake_chain({transaction.hash: transaction for transaction in transactions})
 
 
-def person(db: Database, chat_id: int = 7, username: str | None = "ann", **names: str) -> int:
+def person(db: Database, chat_id: int = 7, username: str | None = "ann", **names: Any) -> int:
     """Register somebody; return their chat id."""
     user, _ = users.register(
         db, chat_id=chat_id, telegram_username=username, now=NOW - DAY, **names

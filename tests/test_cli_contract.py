@@ -508,7 +508,10 @@ def test_a_person_decides_and_it_is_written_down(
     run.inside("payments", "reject", hash_of(7), "--yes").refused(2, "--reason")
 
     entries = run("audit", "--json").json()
-    assert [list(entry) for entry in entries] == [AUDIT_FIELDS, AUDIT_FIELDS]
+    assert [list(entry) for entry in entries] == [AUDIT_FIELDS] * 4
+    assert [entry["action"].split()[-1] for entry in entries] == [
+        *("reject", "approve", "claim", "claim")
+    ]
     assert all(is_time(entry["at"]) and entry["actor"] for entry in entries)
     assert "=not paid" in entries[0]["detail"]
     assert run.inside("audit", "--limit", "1", "--json").json() == entries[:1]

@@ -1,11 +1,18 @@
 """buffettsbot audit: who changed what."""
 
+import contextlib
+from typing import Annotated
+
 import typer
 
 from buffettsbot.cli.options import Csv, Json, Limit, command_settings, opened
 from buffettsbot.cli.output import field, moment, picked, show_rows
 from buffettsbot.core.audit import list_audit
+from buffettsbot.core.db import Database
+from buffettsbot.core.errors import Invalid
 from buffettsbot.core.models import Audit
+from buffettsbot.core.tron import parse_hash
+from buffettsbot.core.users import show_user
 
 app = typer.Typer(**command_settings)
 
@@ -14,9 +21,21 @@ FIELDS = tuple(Audit.model_fields)
 
 @app.command()
 def audit(
-    ctx: typer.Context, limit: Limit = None, as_json: Json = False, as_csv: Csv = False
+    ctx: typer.Context,
+    actor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only what this admin did.")
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT", help="Only about this: @username, chat id, hash, period, message id."
+        ),
+    ] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
-    """Show who decided what through the command line, the newest first."""
+    """Show who changed what through the command line, the newest first."""
     app_ = opened(ctx, "timezone")
     columns = (
         moment("when", "at", app_.settings.timezone),
@@ -25,11 +44,23 @@ def audit(
         field("subject", "subject", cut=True),
         field("detail", "detail", cut=True),
     )
+    if subject is not None:
+        subject = _subject(app_.db, subject)
+    changes = list_audit(app_.db, actor=actor, subject=subject, limit=limit)
     show_rows(
-        (picked(entry, FIELDS) for entry in list_audit(app_.db, limit=limit)),
+        (picked(change, FIELDS) for change in changes),
         columns,
         as_json=as_json,
         as_csv=as_csv,
         fields=FIELDS,
-        empty="Nobody decided anything by hand yet.",
+        empty="No change matches." if actor or subject else "Nobody decided anything by hand yet.",
     )
+
+
+def _subject(db: Database, text: str) -> str:
+    """Return a subject as the log has it: people by chat id, hashes in their one spelling."""
+    if text.startswith("@"):
+        return str(show_user(db, text).chat_id)
+    with contextlib.suppress(Invalid):
+        return parse_hash(text)
+    return text

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.core.app import App, open_app
+from buffettsbot.core.audit import By
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.settings import Settings, load_settings
 
@@ -29,6 +30,7 @@ PAYMENTS = (
 )
 
 MOST_ROWS = 1_000_000_000
+LONGEST_REASON = 500
 
 
 def _remember_json(ctx: typer.Context, wanted: bool) -> bool:
@@ -49,6 +51,13 @@ def _limit(value: int | None) -> int | None:
     return value
 
 
+def _reason(text: str) -> str:
+    clean = text.strip()
+    if not 0 < len(clean) <= LONGEST_REASON or any("\ud800" <= c <= "\udfff" for c in clean):
+        raise typer.BadParameter(f"write why, in at most {LONGEST_REASON} characters")
+    return clean
+
+
 Json = Annotated[
     bool,
     typer.Option("--json", callback=_remember_json, is_eager=True, help="Show data as JSON."),
@@ -65,6 +74,11 @@ Period = Annotated[
 ]
 Hash = Annotated[
     str, typer.Argument(metavar="HASH", help="Transaction hash, or its link at tronscan.")
+]
+
+Reason = Annotated[
+    str,
+    typer.Option("--reason", parser=_reason, metavar="TEXT", help="Why; for the audit log."),
 ]
 
 # No box, no colour, no wrapping markup in the help of any command: it must be instant.
@@ -102,7 +116,7 @@ def confirm(question: str) -> None:
         raise NotAllowed("Nothing was changed.")
 
 
-def parse_time(text: str, settings: Settings) -> datetime:
+def parse_time(text: str, settings: Settings, option: str = "--at") -> datetime:
     """Given an ISO 8601 time (in the configured zone unless it names one), return it in UTC.
 
     Raises typer.BadParameter.
@@ -114,10 +128,18 @@ def parse_time(text: str, settings: Settings) -> datetime:
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            "write a time such as 2026-01-31T00:00", param_hint="'--at'"
+            "write a time such as 2026-01-31T00:00", param_hint=f"'{option}'"
         ) from None
 
 
 def actor() -> str:
     """Return who is at the keyboard, for the audit log: whoever used sudo, else the login name."""
-    return os.environ.get("SUDO_USER") or getpass.getuser()
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        return f"uid {os.getuid()}"
+
+
+def by(app: App) -> By:
+    """Return who changes something now, for the audit log."""
+    return By(actor(), app.now())

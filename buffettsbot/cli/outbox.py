@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Csv, Json, Limit, Yes, confirm, group_settings, opened
+from buffettsbot.cli.options import Csv, Json, Limit, Yes, by, confirm, group_settings, opened
 from buffettsbot.cli.output import field, moment, picked, say, show_object, show_rows
 from buffettsbot.core import outbox
 from buffettsbot.core.models import OUTBOX_STATUSES, Outbox
@@ -58,7 +58,8 @@ def list_(
 def requeue(ctx: typer.Context, number: Number, as_json: Json = False) -> None:
     """Send a message again that failed, was cancelled, or was sent."""
     app_ = opened(ctx)
-    _show(outbox.requeue(app_.db, number, now=app_.now()), "is queued again", as_json=as_json)
+    message = outbox.requeue(app_.db, number, now=app_.now(), by=by(app_))
+    _show(message, "is queued again", as_json=as_json)
 
 
 @app.command()
@@ -67,7 +68,8 @@ def cancel(ctx: typer.Context, number: Number, yes: Yes = False, as_json: Json =
     app_ = opened(ctx)
     if not yes:
         confirm(f"Take back message {number}?")
-    _show(outbox.cancel_one(app_.db, number), "is cancelled", as_json=as_json)
+    message = outbox.cancel_one(app_.db, number, by=by(app_))
+    _show(message, "is cancelled", as_json=as_json)
 
 
 def _show(message: Outbox, words: str, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from buffettsbot.cli.options import (
     Hash,
     Json,
     Limit,
+    Reason,
     Yes,
     actor,
     confirm,
@@ -147,7 +148,7 @@ def approve(
 def reject(
     ctx: typer.Context,
     transaction_hash: Hash,
-    reason: Annotated[str, typer.Option("--reason", help="Why; for the audit log.")],
+    reason: Reason,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:

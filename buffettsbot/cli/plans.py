@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Csv, Json, Period, Yes, confirm, group_settings, opened
+from buffettsbot.cli.options import Csv, Json, Period, Yes, by, confirm, group_settings, opened
 from buffettsbot.cli.output import field, picked, say, show_object, show_rows
 from buffettsbot.core import plans
 from buffettsbot.core.models import Plan
@@ -46,14 +46,16 @@ def list_(ctx: typer.Context, as_json: Json = False, as_csv: Csv = False) -> Non
 @app.command()
 def create(ctx: typer.Context, period: Period, price: Price, as_json: Json = False) -> None:
     """Put a period on sale."""
-    plan = plans.create_plan(opened(ctx).db, period=period, price=price)
+    app_ = opened(ctx)
+    plan = plans.create_plan(app_.db, period=period, price=price, by=by(app_))
     _show(plan, f"{plan.period} is on sale for {plan.price} USDT.", as_json=as_json)
 
 
 @app.command("set-price")
 def set_price(ctx: typer.Context, period: Period, price: Price, as_json: Json = False) -> None:
     """Change a price; claims made before keep the price they saw."""
-    plan = plans.set_price(opened(ctx).db, period=period, price=price)
+    app_ = opened(ctx)
+    plan = plans.set_price(app_.db, period=period, price=price, by=by(app_))
     _show(plan, f"{plan.period} costs {plan.price} USDT from now on.", as_json=as_json)
 
 
@@ -63,7 +65,7 @@ def retire(ctx: typer.Context, period: Period, yes: Yes = False, as_json: Json =
     app_ = opened(ctx)
     if not yes:
         confirm(f"Take {plans.parse_period(period)} off sale?")
-    plan = plans.retire_plan(app_.db, period=period)
+    plan = plans.retire_plan(app_.db, period=period, by=by(app_))
     _show(plan, f"{plan.period} is off sale.", as_json=as_json)
 
 

@@ -1,5 +1,6 @@
 """buffettsbot subscribers: who is in."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from itertools import islice
 from typing import Annotated, Any
@@ -15,8 +16,13 @@ from buffettsbot.cli.options import (
     Limit,
     Period,
     Person,
+    Reason,
+    Yes,
+    by,
+    confirm,
     group_settings,
     opened,
+    parse_time,
 )
 from buffettsbot.cli.output import (
     field,
@@ -31,13 +37,17 @@ from buffettsbot.cli.output import (
     when,
 )
 from buffettsbot.cli.payments import as_row as payment_row
+from buffettsbot.cli.table import Column
 from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
-from buffettsbot.core import claims, memberships, outbox, payments, users
+from buffettsbot.core import claims, grants, memberships, outbox, payments, users
+from buffettsbot.core.app import App
+from buffettsbot.core.errors import NoMembership
 from buffettsbot.core.memberships import STATUSES, Member
 from buffettsbot.core.models import TelegramUser
 from buffettsbot.core.plans import parse_period
 from buffettsbot.core.settings import parse_duration
 from buffettsbot.core.sources import open_chain
+from buffettsbot.core.tron import GRANT
 
 app = typer.Typer(help="Who is in.", **group_settings)
 
@@ -91,7 +101,7 @@ def list_(
     columns = (
         person(),
         field("plan", "plan"),
-        field("price", "price", right=True, yields=2),
+        Column("price", _price, right=True, yields=2),
         moment("ends", "end_date", app_.settings.timezone),
         field("status", "status", coloured=True),
         field("in group", "at_private_group"),
@@ -104,6 +114,12 @@ def list_(
         fields=FIELDS,
         empty="Nobody matches. Everyone who ever was in: buffettsbot subscribers list --status all",
     )
+
+
+def _price(row: Mapping[str, Any]) -> str:
+    if row["transaction_hash"].startswith(GRANT):
+        return "granted"
+    return "–" if row["price"] is None else str(row["price"])
 
 
 @app.command()
@@ -131,7 +147,7 @@ def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
     else:
         facts += [
             ("status", member.status),
-            ("plan", member.plan or "granted"),
+            ("plan", _plan(member)),
             ("since", when(member.start_date, zone)),
             ("ends", when(member.end_date, zone)),
             ("hash", member.transaction_hash),
@@ -146,6 +162,12 @@ def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
         for row in messages
     ]
     show_lines(facts)
+
+
+def _plan(member: Member) -> str:
+    if not member.transaction_hash.startswith(GRANT):
+        return member.plan or "–"
+    return f"{member.plan} (granted)" if member.plan else "granted"
 
 
 @app.command()
@@ -166,6 +188,7 @@ def claim(
         period=period,
         transaction_hash=transaction_hash,
         now=app_.now(),
+        by=by(app_),
     )
     if as_json:
         bought = {
@@ -181,3 +204,65 @@ def claim(
         if outcome.end_date is not None:
             say(f"The membership runs until {when(outcome.end_date, app_.settings.timezone)}.")
     raise typer.Exit(EXIT_CODES[outcome.verdict.verdict])
+
+
+@app.command()
+def grant(
+    ctx: typer.Context,
+    who: Person,
+    reason: Reason,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, max=grants.MOST_DAYS, metavar="N", help="So many days more."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When it is to end, as 2026-12-31T00:00.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Give a membership without a payment: so many days more, or until a moment."""
+    if (days is None) == (until is None):
+        raise typer.BadParameter("choose one of them", param_hint="'--days' / '--until'")
+    app_ = opened(ctx, *TIMES)
+    end = None if until is None else parse_time(until, app_.settings, "--until")
+    granted = grants.grant(app_.db, person=who, days=days, until=end, reason=reason, by=by(app_))
+    words = f"now runs until {when(granted.end_date, app_.settings.timezone)}"
+    _show(app_, granted.customer_id, words, as_json=as_json)
+
+
+@app.command()
+def revoke(
+    ctx: typer.Context, who: Person, reason: Reason, yes: Yes = False, as_json: Json = False
+) -> None:
+    """End a running membership now, as if its time were up."""
+    app_ = opened(ctx, *TIMES, "group_id")
+    member = memberships.running_member(app_.db, who, now=app_.now())
+    zone, warning = app_.settings.timezone, _open_payment(app_, member.chat_id)
+    if not yes:
+        name = handle(member.telegram_username, member.chat_id)
+        runs = f"which runs until {when(member.end_date, zone)}"
+        confirm(f"{warning}End the membership of {name}, {runs}, now?")
+    group = app_.settings.group_id is not None
+    grants.revoke(app_.db, member=member, reason=reason, by=by(app_), group=group)
+    if yes and warning:
+        say(warning)
+    words = f"is ended; it would have run until {when(member.end_date, zone)}"
+    _show(app_, member.chat_id, words, as_json=as_json)
+
+
+def _open_payment(app_: App, chat_id: int) -> str:
+    """Return a sentence about a payment that is not decided; "" without one."""
+    ledger = payments.list_payments(app_.db, customer_id=chat_id)
+    if not any(entry["status"] in ("pending", "held") for entry in ledger):
+        return ""
+    return "A payment of theirs is not decided yet; if it is accepted, they are in again. "
+
+
+def _show(app_: App, chat_id: int, words: str, *, as_json: bool) -> None:
+    member = memberships.find_member(app_.db, chat_id, now=app_.now())
+    if member is None:
+        raise NoMembership(f"{chat_id} has no membership.")
+    if as_json:
+        show_object(asdict(member))
+    else:
+        say(f"The membership of {handle(member.telegram_username, chat_id)} {words}.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import TIMES, Csv, Json, Limit, Person, group_settings, opened
+from buffettsbot.cli.options import TIMES, Csv, Json, Limit, Person, by, group_settings, opened
 from buffettsbot.cli.output import (
     field,
     handle,
@@ -94,6 +94,7 @@ def add(
         first_name=first_name,
         last_name=last_name,
         now=app_.now(),
+        by=by(app_),
     )
     _show(user, "is registered" if created else "was known; the profile is updated", as_json)
 
@@ -101,13 +102,15 @@ def add(
 @app.command()
 def promote(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
     """Make a person staff: they receive the admin notices."""
-    _show(users.set_staff(opened(ctx).db, person, is_staff=True), "is staff", as_json)
+    app_ = opened(ctx)
+    _show(users.set_staff(app_.db, person, is_staff=True, by=by(app_)), "is staff", as_json)
 
 
 @app.command()
 def demote(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
     """End a person's being staff."""
-    _show(users.set_staff(opened(ctx).db, person, is_staff=False), "is not staff", as_json)
+    app_ = opened(ctx)
+    _show(users.set_staff(app_.db, person, is_staff=False, by=by(app_)), "is not staff", as_json)
 
 
 def _show(user: TelegramUser, words: str, as_json: bool) -> None:

@@ -11,9 +11,11 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `errors`, `money`, `tron`: what can go wrong, micro-USDT, TRON's addresses and hashes
 * `chain`, `verification`: what a source says of a transaction, and what that is worth
 * `models`, `db`, `migrations`: the tables, and the two databases they live in
+* `audit`: who changed what by hand
 * `plans`, `users`, `passes`, `outbox`: what is on sale, who is known, what ran, what must be told
 * `memberships`, `payments`: who is in, and the ledger
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
+* `grants`: a membership without a payment, or ended before its time
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
 """

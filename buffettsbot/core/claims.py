@@ -6,14 +6,15 @@ dies between, the settle pass finishes; whoever races, the ledger's unique index
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import String, bindparam, literal, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import UTCDateTime
 
-from buffettsbot.core import plans
+from buffettsbot.core import audit, plans
+from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.db import Database, each_once, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
@@ -52,6 +53,7 @@ def claim(
     period: str,
     transaction_hash: str,
     now: datetime,
+    by: By | None = None,
 ) -> Outcome:
     """Sell `period` to `person` for a transaction; the same claim again is answered the same.
 
@@ -62,7 +64,7 @@ def claim(
         transaction_hash = parse_hash(transaction_hash)
     except Invalid:
         return Outcome(verdict_of(Reason.MALFORMED_HASH))
-    payment, ours = _write_down(db, person, period, transaction_hash, now)
+    payment, ours = _write_down(db, person, period, transaction_hash, now, by)
     if not ours:
         return Outcome(verdict_of(Reason.ALREADY_USED), transaction_hash)
     if chain is None or not _to_be_asked(payment, now):
@@ -79,16 +81,21 @@ def _to_be_asked(payment: Entry, now: datetime) -> bool:
 
 
 def _write_down(
-    db: Database, person: str | int, period: str, transaction_hash: str, now: datetime
+    db: Database,
+    person: str | int,
+    period: str,
+    transaction_hash: str,
+    now: datetime,
+    by: By | None,
 ) -> tuple[Entry, bool]:
     """Return the claim's entry in the ledger, and whether the hash is this claim's."""
     way, named = parse_person(person)
     named |= {"period": parse_period(period), "hash": transaction_hash}
     named |= {"now": now, "next_check": now + FIRST_CHECK}
     for _ in range(RACES):
-        entered = db.execute_alone(_ENTER[way][db.engine.dialect.name], named)
+        entered = _enter(db, way, named, by)
         if entered is not None:
-            return Entry._make(entered), True
+            return entered, True
         try:
             with db.begin() as session:
                 connection = session.connection()
@@ -100,10 +107,12 @@ def _write_down(
                         "buffettsbot plans list"
                     )
                 found = _entered_before(connection, tuple(parties), transaction_hash, now)
+                if found is not None and found.new:
+                    _log_claim(connection, by, parties.chat_id, named, parties.price)
         except IntegrityError:  # the index decided for somebody else; look again
             continue
         if found is not None:
-            return found
+            return found.entry, found.ours
     raise Conflict("This hash is being claimed by others at the same time. Try again.")
 
 
@@ -142,9 +151,41 @@ _REOPEN = (
 )
 
 
+def _enter(db: Database, way: str, named: dict[str, Any], by: By | None) -> Entry | None:
+    """Enter a claim of a hash that the ledger does not know; None when it does, or nobody is meant.
+
+    One statement, a transaction by itself; what a person does by hand comes with its audit row.
+    """
+    enter = _ENTER[way][db.engine.dialect.name]
+    if by is None:
+        row = db.execute_alone(enter, named)
+        return row and Entry._make(row)
+    with db.begin() as session:
+        connection = session.connection()
+        row = connection.execute(enter, named).first()
+        if row is not None:
+            _log_claim(connection, by, row.customer_id, named, row.price)
+        return row and Entry._make(row)
+
+
+def _log_claim(
+    connection: Connection, by: By | None, customer_id: int, named: dict[str, Any], price: int
+) -> None:
+    what = f"{named['period']} for {price} USDT, {named['hash']}"
+    audit.record(connection, by, "subscribers claim", customer_id, what)
+
+
+class _Entered(NamedTuple):
+    """A hash in the ledger: whether it is this claim's, and whether anything was written."""
+
+    entry: Entry
+    ours: bool
+    new: bool
+
+
 def _entered_before(
     connection: Connection, parties: tuple[int, int, int], transaction_hash: str, now: datetime
-) -> tuple[Entry, bool] | None:
+) -> _Entered | None:
     """Say whose a hash is that the ledger knows; None when what stood in the way is gone."""
     customer_id, plan_id, price = parties
     row: dict[str, Any] = {
@@ -164,15 +205,16 @@ def _entered_before(
     own = next((e for e in known if (e.customer_id, e.plan_id) == (customer_id, plan_id)), None)
     live = next((entry for entry in known if entry.status != "refused"), None)
     if live is not None:
-        if live is not own:
-            insert_once(connection, PAYMENT, _refused_at_once(row))
-        return live, live is own
+        if live is own:
+            return _Entered(live, ours=True, new=False)
+        trace = insert_once(connection, PAYMENT, _refused_at_once(row))
+        return _Entered(live, ours=False, new=trace is not None)
     if own is None:
         return None
     if own.reason == Reason.REJECTED:
-        return own, True  # a person's no is not asked again
+        return _Entered(own, ours=True, new=False)  # a person's no is not asked again
     reopened = connection.execute(_REOPEN, row | {"payment": own.id}).first()
-    return None if reopened is None else (Entry(*reopened), True)
+    return None if reopened is None else _Entered(Entry(*reopened), ours=True, new=True)
 
 
 def _refused_at_once(row: dict[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,14 @@ def _end(connection: Connection, span: Span, now: datetime, *, group: bool) -> i
     ended = connection.execute(update(SUBSCRIPTION).where(here).values(expired_at=now)).rowcount
     if not ended:
         return 0
-    just_ended = and_(span.condition, SUBSCRIPTION.c.expired_at == now)
+    let_go(connection, and_(span.condition, SUBSCRIPTION.c.expired_at == now), now, group=group)
+    return ended
+
+
+def let_go(
+    connection: Connection, just_ended: ColumnElement[bool], now: datetime, *, group: bool
+) -> None:
+    """Queue removal, word to the customer and to each admin, for memberships that just ended."""
     gone = select(SUBSCRIPTION.c.customer_id).where(just_ended)
     if group:
         queue_each(connection, kind="remove", where=just_ended, now=now)
@@ -128,4 +135,3 @@ def _end(connection: Connection, span: Span, now: datetime, *, group: bool) -> i
         .values(at_private_group=False)
     )
     outbox.cancel_for(connection, gone, REMINDER_KINDS)
-    return ended

@@ -24,6 +24,7 @@ from buffettsbot.core.markup import (
     tidy,
     utf16_length,
 )
+from buffettsbot.core.tron import GRANT
 from buffettsbot.core.wording import (
     DEFAULT_COMMUNITY,
     LANGUAGES,
@@ -43,7 +44,7 @@ CLOSENESS = (1, 3, 7)
 
 _COMMON = ("community", "support", "zone")
 _PERSON = (*_COMMON, "chat_id", "username", "name", "person")
-_MEMBERSHIP = (*_PERSON, "plan", "price", "start", "end", "hash", "full_hash", "link")
+_MEMBERSHIP = (*_PERSON, "granted", "plan", "price", "start", "end", "hash", "full_hash", "link")
 _PAYMENT = (*_MEMBERSHIP, "reason", "reason_slug")
 
 # Each kind of message, and the values its template may use.
@@ -259,8 +260,7 @@ def _texts(payload: Mapping[str, Any], style: Style, words: Words) -> dict[str, 
         "support": tidy(style.support or ""),
         "zone": style.zone.key or "",
         **_person(payload),
-        **_purchase(payload, style),
-        "plan": tidy(words.period(payload.get("plan"))),
+        **_purchase(payload, style, words),
         "start": words.date(payload.get("start_date"), style.zone),
         "end": words.date(payload.get("end_date"), style.zone),
         "reason": words.reason(reason),
@@ -299,12 +299,15 @@ def _person(payload: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _purchase(payload: Mapping[str, Any], style: Style) -> dict[str, str]:
-    """The payment; a grant, which has none, has an empty link."""
+def _purchase(payload: Mapping[str, Any], style: Style, words: Words) -> dict[str, str]:
+    """What was bought; for a grant, which nobody paid, plan, price and link are empty."""
     full = _text(payload.get("transaction_hash"))
     is_hash = re.fullmatch("[0-9a-f]{64}", full) is not None
+    granted = full.startswith(GRANT)
     return {
-        "price": _text(payload.get("price")),
+        "granted": "✓" if granted else "",
+        "plan": "" if granted else tidy(words.period(payload.get("plan"))),
+        "price": "" if granted else _text(payload.get("price")),
         "full_hash": full,
         "hash": f"{full[:8]}…{full[-4:]}" if is_hash else full,
         "link": style.explorer_url + full if is_hash else "",
@@ -436,7 +439,7 @@ def _extremes(kind: str) -> Iterator[dict[str, str]]:
     """Yield values as long as they may be, with each flag on and off."""
     full = {name: "x" * LONGEST.get(name, LONGEST_OTHER) for name in FIELDS[kind]}
     yield full
-    yield full | {name: "" for name in ("by_itself", "invite_link") if name in full}
+    yield full | {name: "" for name in ("by_itself", "invite_link", "granted") if name in full}
 
 
 # --- what the preview shows

@@ -26,6 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlmodel import UTCDateTime, col
 
+from buffettsbot.core import audit
+from buffettsbot.core.audit import By
 from buffettsbot.core.db import Database, each_once, insert_once, paged
 from buffettsbot.core.errors import Conflict, NotFound
 from buffettsbot.core.models import OUTBOX, TELEGRAM_USER, Outbox
@@ -64,17 +66,20 @@ def queue_for_staff(
 
 def queue_for_all(
     connection: Connection,
-    *,
-    key: str,
     kind: str,
     staff_kind: str | None,
+    *,
+    about: str,
     chat_id: int,
     payload: Mapping[str, Any],
     now: datetime,
 ) -> None:
-    """Queue a notice for a chat and, where there is a `staff_kind`, one for every admin."""
-    values = {"key": f"{kind}:{key}", "kind": kind, "chat": chat_id, "payload": payload, "now": now}
-    values |= {"staff_key": f"{staff_kind}:{key}", "staff_kind": staff_kind}
+    """Queue a notice for a chat and, where there is a `staff_kind`, one for every admin.
+
+    `about` makes the key of each its own: the same notice about the same is queued once.
+    """
+    values = {"key": f"{kind}:{about}", "kind": kind, "chat": chat_id, "now": now}
+    values |= {"staff_key": f"{staff_kind}:{about}", "staff_kind": staff_kind, "payload": payload}
     connection.execute(_FOR_ALL[connection.dialect.name], values)
 
 
@@ -126,23 +131,30 @@ def list_outbox(
     return paged(fetch, limit)
 
 
-def requeue(db: Database, number: int, *, now: datetime) -> Outbox:
+def requeue(db: Database, number: int, *, now: datetime, by: By | None = None) -> Outbox:
     """Send again what failed, was cancelled or even sent. Raises NotFound, Conflict."""
     return _change(
         db,
         number,
         ("failed", "cancelled", "sent"),
         {"status": "queued", "not_before": now, "attempts": 0, "leased_until": None, "error": None},
+        "outbox requeue",
+        by,
     )
 
 
-def cancel_one(db: Database, number: int) -> Outbox:
+def cancel_one(db: Database, number: int, *, by: By | None = None) -> Outbox:
     """Take back what is queued. Raises NotFound, Conflict."""
-    return _change(db, number, ("queued",), {"status": "cancelled"})
+    return _change(db, number, ("queued",), {"status": "cancelled"}, "outbox cancel", by)
 
 
 def _change(
-    db: Database, number: int, expected: Sequence[str], values: Mapping[str, Any]
+    db: Database,
+    number: int,
+    expected: Sequence[str],
+    values: Mapping[str, Any],
+    action: str,
+    by: By | None,
 ) -> Outbox:
     with db.begin() as session:
         changed = session.scalars(
@@ -152,6 +164,8 @@ def _change(
             .returning(Outbox)
         ).first()
         if changed is not None:
+            what = f"{changed.kind} for {changed.chat_id}"
+            audit.record(session.connection(), by, action, number, what)
             return changed
         standing = session.get(Outbox, number)
     if standing is None:

@@ -4,8 +4,10 @@ import re
 from typing import Any
 
 from sqlalchemy import update
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
+from buffettsbot.core import audit
+from buffettsbot.core.audit import By
 from buffettsbot.core.db import Database, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.models import PERIODS, PLAN, Plan
@@ -38,13 +40,14 @@ def list_plans(db: Database, *, on_sale_only: bool = False) -> list[Plan]:
     return sorted(known, key=lambda plan: PERIODS[plan.period])
 
 
-def create_plan(db: Database, *, period: str, price: int) -> Plan:
+def create_plan(db: Database, *, period: str, price: int, by: By | None = None) -> Plan:
     """Put a period on sale; a retired one comes back at the new price.
 
     Raises Conflict when it is on sale already, Invalid for a price that is not 1 to 1,000,000.
     """
     period, price = parse_period(period), _checked(price)
     with db.begin() as session:
+        audit.record(session.connection(), by, "plans create", period, f"{price} USDT")
         row: dict[str, Any] = {"period": period, "price": price, "is_active": True}
         number = insert_once(session.connection(), PLAN, row)
         if number is not None:
@@ -55,42 +58,49 @@ def create_plan(db: Database, *, period: str, price: int) -> Plan:
             .values(price=price, is_active=True)
             .returning(Plan)
         ).first()
-    if revived is None:
-        raise Conflict(
-            f"The plan for {period} is on sale already. To change its price: "
-            f'buffettsbot plans set-price "{period}" {price}'
-        )
+        if revived is None:
+            raise Conflict(
+                f"The plan for {period} is on sale already. To change its price: "
+                f'buffettsbot plans set-price "{period}" {price}'
+            )
     return revived
 
 
-def set_price(db: Database, *, period: str, price: int) -> Plan:
+def set_price(db: Database, *, period: str, price: int, by: By | None = None) -> Plan:
     """Change the price of what is on sale; claims made before keep the price they saw.
 
     Raises UnknownPlan when the period is not on sale, Invalid for a price out of 1 to 1,000,000.
     """
-    return _change(db, period, price=_checked(price))
-
-
-def retire_plan(db: Database, *, period: str) -> Plan:
-    """Take a period off sale; its history stays. Raises UnknownPlan when it is not on sale."""
-    return _change(db, period, is_active=False)
-
-
-def _change(db: Database, period: str, **values: object) -> Plan:
-    period = parse_period(period)
+    price = _checked(price)
     with db.begin() as session:
-        changed: Plan | None = session.scalars(
-            update(Plan)
-            .where(col(Plan.period) == period, col(Plan.is_active))
-            .values(**values)
-            .returning(Plan)
-        ).first()
-    if changed is None:
+        plan = _on_sale(session, period)
+        if plan.price != price:
+            change = f"from {plan.price} to {price} USDT"
+            audit.record(session.connection(), by, "plans set-price", plan.period, change)
+            plan.price = price
+    return plan
+
+
+def retire_plan(db: Database, *, period: str, by: By | None = None) -> Plan:
+    """Take a period off sale; its history stays. Raises UnknownPlan when it is not on sale."""
+    with db.begin() as session:
+        plan = _on_sale(session, period)
+        audit.record(session.connection(), by, "plans retire", plan.period, f"{plan.price} USDT")
+        plan.is_active = False
+    return plan
+
+
+def _on_sale(session: Session, period: str) -> Plan:
+    """Return a plan on sale, locked against others who change it. Raises UnknownPlan."""
+    period = parse_period(period)
+    on_sale = select(Plan).where(col(Plan.period) == period, col(Plan.is_active))
+    plan = session.exec(on_sale.with_for_update(key_share=True)).first()
+    if plan is None:
         raise UnknownPlan(
             f"No plan for {period} is on sale. To put it on sale: "
             f'buffettsbot plans create "{period}" PRICE'
         )
-    return changed
+    return plan
 
 
 def _checked(price: int) -> int:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from buffettsbot.core import audit, outbox
+from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Answer, Chain, to_evidence
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict, NotFound, Unavailable
@@ -42,6 +43,10 @@ SILENT_ROW = 3
 MOST_AT_ONCE = 1000
 # What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
 OVERTAKEN = ("reminder", "reminder-details", "expired", "remove")
+# What the customer is told, and what the staff.
+Notices = tuple[str, str | None]
+BEGUN: Notices = ("welcome", "admin-add")
+RENEWED: Notices = ("renewal", "admin-keep")
 LARGEST_AMOUNT = 2**63 - 1
 
 
@@ -163,7 +168,7 @@ def decide_by_hand(
                 change = _Change(payment, verdict, None, now, tell=True)
                 decided = _settle_in(connection, change)
                 action = "payments approve" if accept else "payments reject"
-                audit.record(connection, now, actor, action, transaction_hash, why)
+                audit.record(connection, By(actor, now), action, transaction_hash, why)
                 return outcome_of(decided, now, verdict)
         except (Raced, _Overtaken):
             continue
@@ -225,7 +230,14 @@ def _settle_in(connection: Connection, change: _Change) -> Entry:
         outbox.cancel(connection, entry.customer_id, OVERTAKEN)
     notices = _notices(entry, renewed=renewed, tell=change.tell)
     if notices is not None:
-        _queue(connection, *notices, entry, parties, change.now)
+        outbox.queue_for_all(
+            connection,
+            *notices,
+            about=f"{entry.id}:{_iso(entry.claimed_at)}",
+            chat_id=entry.customer_id,
+            payload=parties | _payload(entry),
+            now=change.now,
+        )
     return entry
 
 
@@ -248,10 +260,10 @@ def _values(change: _Change) -> dict[str, Any]:
     return values | {"status": verdict.verdict, "decided_at": change.now}
 
 
-def _notices(payment: Entry, *, renewed: bool, tell: bool) -> tuple[str, str | None] | None:
-    """Return what must be said of a payment's new state: to the customer, and to the staff."""
+def _notices(payment: Entry, *, renewed: bool, tell: bool) -> Notices | None:
+    """Return what must be said of a payment's new state."""
     if payment.status == "accepted":
-        return ("renewal", "admin-keep") if renewed else ("welcome", "admin-add")
+        return RENEWED if renewed else BEGUN
     if payment.status == "held":
         return "payment-pending", "admin-held"
     if payment.status == "pending":
@@ -259,30 +271,14 @@ def _notices(payment: Entry, *, renewed: bool, tell: bool) -> tuple[str, str | N
     return ("payment-refused", "admin-refused") if tell else None
 
 
-def _queue(
-    connection: Connection,
-    kind: str,
-    staff_kind: str | None,
-    payment: Entry,
-    parties: dict[str, Any],
-    now: datetime,
-) -> None:
-    payload = parties | {
+def _payload(payment: Entry) -> dict[str, Any]:
+    return {
         "price": payment.price,
         "transaction_hash": payment.transaction_hash,
         "reason": payment.reason,
         "start_date": _iso(payment.decided_at),
         "end_date": _iso(payment.period_end),
     }
-    outbox.queue_for_all(
-        connection,
-        key=f"{payment.id}:{_iso(payment.claimed_at)}",
-        kind=kind,
-        staff_kind=staff_kind,
-        chat_id=payment.customer_id,
-        payload=payload,
-        now=now,
-    )
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -14,6 +14,9 @@ import base58
 
 from buffettsbot.core.errors import Invalid
 
+# Where a payment has its hash, a membership that an admin granted has a name of its own.
+GRANT = "grant-"
+
 _ADDRESS_PREFIX = b"\x41"
 _HASH = re.compile(r"(?:0[xX])?([0-9a-fA-F]{64})", re.ASCII)
 _HASH_IN_LINK = re.compile(

@@ -5,10 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, update
+from sqlalchemy import bindparam, func, or_, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col, select
 
+from buffettsbot.core import audit
+from buffettsbot.core.audit import By
 from buffettsbot.core.db import Database, insert_once, paged
 from buffettsbot.core.errors import Conflict, Invalid, UnknownUser
 from buffettsbot.core.models import TELEGRAM_USER, TelegramUser
@@ -116,6 +119,7 @@ def register(
     first_name: str | None = None,
     last_name: str | None = None,
     now: datetime,
+    by: By | None = None,
 ) -> tuple[TelegramUser, bool]:
     """Enter a person, or update the profile of one who is known; return them, and whether new.
 
@@ -136,7 +140,7 @@ def register(
                     session.execute(
                         _QUEUE_UP, {"name": (profile["telegram_username"] or "").lower()}
                     )
-                return _register(session, chat_id, profile, now)
+                return _register(session, chat_id, profile, now, by)
         except (IntegrityError, UnknownUser):  # someone took the name in this very moment
             continue
     raise Conflict("Another registration takes this username just now. Try again.")
@@ -146,18 +150,23 @@ _QUEUE_UP = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("name"))))
 
 
 def _register(
-    session: Session, chat_id: int, profile: dict[str, str | None], now: datetime
+    session: Session,
+    chat_id: int,
+    profile: dict[str, str | None],
+    now: datetime,
+    by: By | None,
 ) -> tuple[TelegramUser, bool]:
-    username = profile["telegram_username"]
+    username, holder = profile["telegram_username"], None
     if username is not None:
-        session.execute(
+        holder = session.execute(
             update(TelegramUser)
             .where(
                 func.lower(TelegramUser.telegram_username) == username.lower(),
                 col(TelegramUser.chat_id) != chat_id,
             )
             .values(telegram_username=None)
-        )
+            .returning(col(TelegramUser.chat_id))
+        ).scalar()
     row = {
         "chat_id": chat_id,
         "first_name": "",
@@ -167,22 +176,47 @@ def _register(
         "is_staff": False,
     }
     created = insert_once(session.connection(), TELEGRAM_USER, row | profile) is not None
-    if not created:
-        session.execute(
-            update(TelegramUser).where(col(TelegramUser.chat_id) == chat_id).values(**profile)
-        )
-    return find(session, chat_id), created
+    changed = created or session.execute(_changed(chat_id, profile)).scalar() is not None
+    user = find(session, chat_id)
+    if changed:
+        taken = f", whose name it was: {holder}" if holder else ""
+        audit.record(session.connection(), by, "users add", chat_id, f"{_named(user)}{taken}")
+    return user, created
 
 
-def set_staff(db: Database, person: str | int, *, is_staff: bool) -> TelegramUser:
+def _changed(chat_id: int, profile: dict[str, str | None]) -> ReturningUpdate[tuple[int]]:
+    """The update of a profile that is another now; it returns nothing where it is the same."""
+    other = (TELEGRAM_USER.c[name].is_distinct_from(value) for name, value in profile.items())
+    return (
+        update(TELEGRAM_USER)
+        .where(TELEGRAM_USER.c.chat_id == chat_id, or_(*other))
+        .values(**profile)
+        .returning(TELEGRAM_USER.c.chat_id)
+    )
+
+
+def _named(user: TelegramUser) -> str:
+    handle = f"@{user.telegram_username}" if user.telegram_username else ""
+    return " ".join(filter(None, (handle, user.first_name, user.last_name)))
+
+
+def set_staff(
+    db: Database, person: str | int, *, is_staff: bool, by: By | None = None
+) -> TelegramUser:
     """Promote or demote; staff receive the admin notices. Raises UnknownUser; repeating is
     harmless."""
     with db.begin() as session:
-        chat_id = find(session, person).chat_id
-        changed: TelegramUser = session.scalars(
+        user = find(session, person)
+        changed: TelegramUser | None = session.scalars(
             update(TelegramUser)
-            .where(col(TelegramUser.chat_id) == chat_id)
+            .where(
+                col(TelegramUser.chat_id) == user.chat_id, col(TelegramUser.is_staff) != is_staff
+            )
             .values(is_staff=is_staff)
             .returning(TelegramUser)
-        ).one()
+        ).first()
+        if changed is None:
+            return user
+        action = "users promote" if is_staff else "users demote"
+        audit.record(session.connection(), by, action, changed.chat_id, _named(changed))
     return changed

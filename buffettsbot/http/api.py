@@ -118,7 +118,8 @@ class Api:
             self._app.db,
             chat_id=chat_id or 0,
             telegram_username=username,
-            **names,
+            first_name=names["first_name"],
+            last_name=names["last_name"],
             now=self._app.now(),
         )
         status = 201 if created else 200
