@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
 from sqlmodel import select
 
 from buffettsbot.core import plans, users
@@ -249,6 +250,14 @@ def membership(db: Database, chat_id: int = 7) -> Subscription:
 def queued(db: Database, chat_id: int | None = None) -> list[str]:
     """Return the kinds of what waits in the outbox, for everyone or for one chat."""
     return [o.kind for o in rows(db, Outbox) if chat_id in (None, o.chat_id)]
+
+
+def waits_for_a_lock(db: Database) -> bool:
+    """Say whether somebody waits for somebody else's row just now (PostgreSQL)."""
+    with db.read() as session:
+        blocked = "datname = current_database() AND wait_event_type = 'Lock'"
+        count = session.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {blocked}"))
+    return bool(count)
 
 
 def user(db: Database, chat_id: int) -> TelegramUser:

@@ -33,6 +33,7 @@ from buffettsbot.core import sources
 from buffettsbot.core.app import App, open_app, utcnow
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.settings import load_settings
+from buffettsbot.core.telegram import Telegram
 from buffettsbot.core.wire import Wire
 from buffettsbot.http.api import OPENAPI_FILE, Api
 from buffettsbot.http.sandbox import running_sandbox
@@ -355,11 +356,24 @@ def open_chain_of(app: App, wire: Wire) -> Chain:
         return sources.open_chain(app.settings)
 
 
+def open_telegram_of(app: App, wire: Wire) -> Telegram | None:
+    """Return the bot that the settings name, if they do, which calls over `wire`."""
+    if app.settings.telegram_token is None:
+        return None
+    with mock.patch.object(sources, "Wire", lambda: wire):
+        return sources.open_telegram(app.settings)
+
+
 @contextlib.contextmanager
 def hosting(
-    env: Mapping[str, str], wire: Wire | None = None, *, chain_slots: int = 8, threads: int = 12
+    env: Mapping[str, str],
+    wire: Wire | None = None,
+    *,
+    chain_slots: int = 8,
+    telegram_slots: int = 4,
+    threads: int = 12,
 ) -> Iterator[Host]:
-    """The API on a real socket, served by a thread; the chain is asked over `wire`."""
+    """The API on a real socket, served by a thread; chain and Telegram are asked over `wire`."""
     clock = Clock()
     app = app_of(env, clock)
     with contextlib.ExitStack() as stack:
@@ -367,7 +381,13 @@ def hosting(
         if wire is None:
             wire = Wire()
             stack.callback(wire.close)
-        api = Api(app, open_chain_of(app, wire), chain_slots=chain_slots)
+        api = Api(
+            app,
+            open_chain_of(app, wire),
+            chain_slots=chain_slots,
+            telegram=open_telegram_of(app, wire),
+            telegram_slots=telegram_slots,
+        )
         server = Server(api.wsgi(), "127.0.0.1:0", threads=threads)
         thread = threading.Thread(target=server.run, name="hosting")
         thread.start()
@@ -406,6 +426,11 @@ class Sandbox:
         """Make services (both of the chain, unless named) fail."""
         for service in services or ("tronscan", "trongrid"):
             self._post("faults", {"service": service, "fault": fault, **spec})
+
+    def telegram(self, **world: object) -> dict[str, Any]:
+        """Set what Telegram knows; return all of it."""
+        known: dict[str, Any] = self._post("telegram", world)
+        return known
 
     def delay(self, seconds: float) -> None:
         """Let both chain services take their time."""

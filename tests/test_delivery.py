@@ -13,10 +13,11 @@ from sqlmodel import col
 
 from buffettsbot.core import leases, outbox
 from buffettsbot.core.db import Database
-from buffettsbot.core.delivery import LEASE, Pacer, deliver
+from buffettsbot.core.delivery import LEASE, deliver
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.messages import Style
 from buffettsbot.core.models import Outbox
+from buffettsbot.core.pacing import Pacer
 from buffettsbot.core.passes import Report
 from buffettsbot.core.telegram import Telegram
 from buffettsbot.core.wire import Wire

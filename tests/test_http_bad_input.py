@@ -22,6 +22,7 @@ from buffettsbot.http.api import Api
 
 ANN = 7_000_000_001
 USERS, CLAIMS = "/api/v1/users/", "/api/v1/subscriptions/"
+JOINS = "/api/v1/join-requests/"
 JSON = {"Content-Type": "application/json"}
 KIB = 1024
 
@@ -187,7 +188,7 @@ BAD_BODIES = {
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize("path", [USERS, CLAIMS])
+@pytest.mark.parametrize("path", [USERS, CLAIMS, JOINS])
 def test_what_is_no_json_object_is_refused(bot: Bot, path: str) -> None:
     for name, body in BAD_BODIES.items():
         answer = send(bot, path, body)
@@ -205,6 +206,7 @@ WRONG_TYPES: list[Any] = [True, False, 1.5, [], {}, ["ann"], {"ann": 1}, 1e300]
         (USERS, {"chat_id": 8, "telegram_username": "ben", "first_name": "B", "last_name": "B"}),
         (CLAIMS, {"chat_id": ANN, "plan": "1 month", "transaction_hash": GOOD}),
         (CLAIMS, {"telegram_username": "ann", "plan": "1 month", "transaction_hash": GOOD}),
+        (JOINS, {"chat_id": ANN}),
     ],
 )
 def test_a_field_of_the_wrong_type_is_named(bot: Bot, path: str, good: dict[str, Any]) -> None:
@@ -240,6 +242,9 @@ def test_a_chat_id_that_is_none_is_refused(bot: Bot) -> None:
         assert answer.json().keys() == {"chat_id"}, bad
         claimed = bot.post(CLAIMS, {"chat_id": bad, "plan": "1 month", "transaction_hash": GOOD})
         is_json_refusal(claimed, 400, 404)
+        asked = bot.post(JOINS, {"chat_id": bad})
+        is_json_refusal(asked, 400)
+        assert asked.json().keys() == {"chat_id"}, bad
         looked_up = bot.get(CLAIMS, chat_id=str(bad).replace("\ud800", "?"))
         is_json_refusal(looked_up, 400, 404)
 

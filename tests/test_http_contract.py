@@ -643,6 +643,7 @@ ROUTES = [
     ("GET", "/api/v1/subscriptions/"),
     ("POST", "/api/v1/subscriptions/"),
     ("GET", "/api/v1/plans/"),
+    ("POST", "/api/v1/join-requests/"),
     ("GET", "/api/v1/openapi.json"),
     ("GET", "/metrics"),
 ]

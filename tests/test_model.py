@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
-from buffettsbot.core import delivery
+from buffettsbot.core import delivery, pacing
 from buffettsbot.core.audit import By
 from buffettsbot.core.claims import claim
 from buffettsbot.core.db import Database
@@ -113,7 +115,7 @@ class Model:
 
 
 @dataclass
-class Payment_:
+class OnChain:
     """A transaction on the chain: how much, when, and from when on it is final."""
 
     usdt: int
@@ -133,7 +135,7 @@ class World(RuleBasedStateMachine):
                 session.execute(text(f"DELETE FROM {table}"))
         self.now = NOW
         self.model = Model()
-        self.chain: dict[str, Payment_] = {}
+        self.chain: dict[str, OnChain] = {}
         self.source = FakeSource()
         shop(db, month=50, quarter=130)
         staff(db, ADMIN)
@@ -159,7 +161,7 @@ class World(RuleBasedStateMachine):
     @rule(usdt=st.sampled_from([1, 50, 50, 130]), hours=st.sampled_from([0, 0, 0, 2]))
     def somebody_pays(self, usdt: int, hours: int) -> None:
         transaction_hash = f"{len(self.chain) + 1:064x}"
-        self.chain[transaction_hash] = Payment_(usdt, self.now, self.now + timedelta(hours=hours))
+        self.chain[transaction_hash] = OnChain(usdt, self.now, self.now + timedelta(hours=hours))
         self.tick()
 
     @rule(
@@ -352,8 +354,8 @@ def sandbox() -> Iterator[httpx.Client]:
 def test_whatever_happens_in_whatever_order_the_promises_hold(
     db: Database, sandbox: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "SECOND", 0.0)  # the pace has tests of its own
-    monkeypatch.setattr(delivery, "STEP", 0.0)
+    monkeypatch.setattr(pacing, "SECOND", 0.0)  # the pace has tests of its own
+    monkeypatch.setattr(pacing, "STEP", 0.0)
     monkeypatch.setattr(delivery, "CHAT_SECONDS", 0.0)
     sandbox.post(
         "/_sandbox/telegram", json={"token": "1:model", "group": {"id": GROUP, "members": {}}}
@@ -361,7 +363,7 @@ def test_whatever_happens_in_whatever_order_the_promises_hold(
     wire = Wire()
     bot = Telegram(wire, str(sandbox.base_url), "1:model", group=GROUP)
     run_state_machine_as_test(
-        lambda: World(db, bot, sandbox),
+        cast(Any, partial(World, db, bot, sandbox)),
         settings=settings(
             max_examples=15,
             stateful_step_count=30,

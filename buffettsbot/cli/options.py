@@ -45,7 +45,8 @@ def _not_with_json(ctx: typer.Context, wanted: bool) -> bool:
     return wanted
 
 
-def _limit(value: int | None) -> int | None:
+def at_most(value: int | None) -> int | None:
+    """Return a limit as it was given. Raises typer.BadParameter unless it is a count."""
     if value is not None and not 1 <= value <= MOST_ROWS:
         raise typer.BadParameter(f"a limit is a whole number from 1 to {MOST_ROWS:,}")
     return value
@@ -65,7 +66,7 @@ Json = Annotated[
 Csv = Annotated[bool, typer.Option("--csv", callback=_not_with_json, help="Show data as CSV.")]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", callback=_limit, metavar="N", help="At most N rows."),
+    typer.Option("--limit", callback=at_most, metavar="N", help="At most N rows."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Person = Annotated[str, typer.Argument(metavar="USER", help="@username, username or chat id.")]

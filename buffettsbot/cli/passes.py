@@ -13,6 +13,7 @@ from buffettsbot.cli.options import (
     TIMES,
     Json,
     Limit,
+    at_most,
     group_settings,
     opened,
     parse_time,
@@ -26,6 +27,7 @@ from buffettsbot.cli.output import (
     say,
     show_object,
     show_rows,
+    when,
 )
 from buffettsbot.cli.table import Column
 from buffettsbot.core.app import App
@@ -33,11 +35,12 @@ from buffettsbot.core.delivery import count_due, list_due
 from buffettsbot.core.delivery import deliver as send_messages
 from buffettsbot.core.expiry import due_expiries
 from buffettsbot.core.expiry import expire as end_memberships
+from buffettsbot.core.group_audit import audit_group as compare_group
 from buffettsbot.core.passes import Report, recorded
 from buffettsbot.core.reminders import due_reminders
 from buffettsbot.core.reminders import remind as send_reminders
 from buffettsbot.core.settlement import settle as settle_payments
-from buffettsbot.core.sources import open_chain, open_telegram
+from buffettsbot.core.sources import open_chain, open_group, open_telegram
 
 app = typer.Typer(help="What the timers run.", **group_settings)
 
@@ -184,6 +187,64 @@ def deliver(
     finish(recorded(app_.db, app_.now, "deliver", work), as_json=as_json)
 
 
+@app.command("audit-group")
+def audit_group(
+    ctx: typer.Context,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend it: queue removals and invitations, set flags.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --fix: remove though it is an abnormal share.")
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", callback=at_most, metavar="N", help="With --fix: mend at most N."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the group with the database. Changes nothing without --fix.
+
+    Telegram gives bots no list of members: it is asked about each person the database knows, some
+    30 a second; strangers in the group stay unseen. Never removed are owners, administrators,
+    staff, bots, and whoever has a payment that is not decided. Who was invited once in a paid
+    period is not invited again.
+    """
+    if (force or limit) and not fix:
+        option = "'--force'" if force else "'--limit'"
+        raise typer.BadParameter("it is about what --fix mends", param_hint=option)
+    app_ = opened(ctx, *TIMES, "expire_guard")
+    telegram = open_group(app_.settings)
+
+    def work() -> Report:
+        with progress("asking") as watch:
+            return compare_group(
+                app_.db,
+                telegram,
+                clock=app_.now,
+                guard=app_.settings.expire_guard,
+                fix=fix,
+                force=force,
+                limit=limit,
+                watch=watch,
+            )
+
+    report = recorded(app_.db, app_.now, "audit-group", work)
+    if not as_json:
+        zone = app_.settings.timezone
+        columns = (
+            person(),
+            Column("ends", lambda row: when(row["end_date"], zone, "%d %b %Y"), yields=3),
+            field("group", "status", yields=2),
+            field("noted", "at_private_group", yields=1),
+            field("wrong", "problem"),
+            Column("cure", lambda row: row["error"] or row["action"], cut=True),
+            field("mended", "mended", yields=4),
+        )
+        empty = "The group and the database agree."
+        show_rows(report.items, columns, fields=(), empty=empty)
+    finish(report, as_json=as_json, with_items=True)
+
+
 def _begun(ctx: typer.Context, at: str | None, dry_run: bool, *needed: str) -> tuple[App, datetime]:
     if at is not None and not dry_run:
         raise typer.BadParameter(
@@ -216,10 +277,11 @@ def _rehearse(
     finish(report, as_json=as_json)
 
 
-def finish(report: Report, *, as_json: bool) -> NoReturn:
+def finish(report: Report, *, as_json: bool, with_items: bool = False) -> NoReturn:
     """Say what a pass did; fail, once, if any of it failed."""
     if as_json:
-        show_object(report.summary() | ({"items": report.items} if report.dry_run else {}))
+        items = {"items": report.items} if report.dry_run or with_items else {}
+        show_object(report.summary() | items)
     else:
         counts = f"{report.due} due, {report.done} done, {report.skipped} left"
         unchanged = " (dry run, nothing was changed)" if report.dry_run else ""

@@ -15,6 +15,7 @@ from buffettsbot.core.delivery import deliver
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.settings import Settings, parse_bind
 from buffettsbot.core.sources import open_chain, open_telegram
+from buffettsbot.core.telegram import Telegram
 from buffettsbot.http.api import Api
 from buffettsbot.http.courier import Courier
 from buffettsbot.http.server import Server
@@ -23,6 +24,7 @@ app = typer.Typer(**command_settings)
 
 THREADS = 48
 CHAIN_SLOTS = 36
+TELEGRAM_SLOTS = 6
 
 
 @app.command()
@@ -36,11 +38,14 @@ def serve(
     place = _place(bind, app_.settings)
     _log_to_stderr(quiet=quiet)
     _keep_to_one_core()
-    courier = _courier(app_)
+    telegram = open_telegram(app_.settings) if app_.settings.telegram_token else None
+    courier = _courier(app_, telegram)
     api = Api(
         app_,
         open_chain(app_.settings),
         chain_slots=CHAIN_SLOTS,
+        telegram=telegram,
+        telegram_slots=TELEGRAM_SLOTS,
         queued=courier.call if courier else lambda: None,
     )
     server = Server(api.wsgi(), place, threads=THREADS)
@@ -53,11 +58,11 @@ def serve(
         courier.stop()
 
 
-def _courier(app_: App) -> Courier | None:
-    """Return who delivers at once what claims have queued; nobody without a bot's token."""
-    if app_.settings.telegram_token is None:
+def _courier(app_: App, telegram: Telegram | None) -> Courier | None:
+    """Return who delivers at once what claims have queued; nobody without a bot."""
+    if telegram is None:
         return None
-    telegram, style = open_telegram(app_.settings), app_.settings.style
+    style = app_.settings.style
     return Courier(lambda: deliver(app_.db, telegram, style, clock=app_.now))
 
 

@@ -17,5 +17,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
 * `grants`: a membership without a payment, or ended before its time
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
+* `telegram`, `group`, `pacing`, `effects`, `delivery`: how Telegram is told, and how fast
+* `joining`, `belonging`, `group_audit`: who is let into the group, and who is there
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
 """

@@ -9,7 +9,6 @@ import math
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from buffettsbot.core.effects import carry_out
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.messages import Style
 from buffettsbot.core.models import OUTBOX
+from buffettsbot.core.pacing import LONGEST_WAIT, Pacer, pause_everyone, pause_left
 from buffettsbot.core.passes import Report
 from buffettsbot.core.telegram import (
     Misconfigured,
@@ -36,13 +36,9 @@ from buffettsbot.core.telegram import (
 
 LEASE = "deliver"
 LEASE_TIME = timedelta(seconds=60)
-PAUSE = "telegram-pause"
 BATCH = 30
 REFILL = 10  # the next are claimed while so many are under way, so that no turn is lost
 WORKERS = 16
-CALLS_A_SECOND = 30
-SECOND = 1.04  # a little long: calls may be under way for different times
-STEP = SECOND / CALLS_A_SECOND
 CHAT_SECONDS = 1.0
 GROUP_SECONDS = 3.0
 FIRST_RETRY = timedelta(seconds=30)
@@ -53,35 +49,6 @@ TROUBLES_IN_A_ROW = 5
 
 class _TakenBack(Exception):
     """The row was cancelled after it was claimed, and before anything of it was done."""
-
-
-class Pacer:
-    """Turns shared by all threads: evenly spaced, and whatever is late, never 31 in one second.
-
-    Given at the moment they are used: turns that a busy machine uses late must not crowd the next,
-    and only a step's delay is made up for.
-    """
-
-    def __init__(self) -> None:
-        self._next = 0.0
-        self._given: deque[float] = deque(maxlen=CALLS_A_SECOND)
-        self._lock = threading.Lock()
-
-    def turn(self) -> None:
-        """Wait for this thread's turn."""
-        with self._lock:
-            if len(self._given) == CALLS_A_SECOND:
-                self._next = max(self._next, self._given[0] + SECOND)
-            while (left := self._next - time.monotonic()) > 0:
-                time.sleep(left)
-            now = time.monotonic()
-            self._given.append(now)
-            self._next = max(self._next, now - STEP) + STEP
-
-    def pause(self, seconds: float) -> None:
-        """Give no turn before so many seconds have passed."""
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
 
 
 @dataclass
@@ -119,8 +86,7 @@ def deliver(
     report = Report("deliver")
     holder = uuid.uuid4().hex
     now = clock()
-    paused = leases.held_until(db, PAUSE)
-    if (paused is not None and paused > now) or not _hold(db, holder, now):
+    if pause_left(db, now) or not _hold(db, holder, now):
         report.due = report.skipped = count_due(db, now)
         return report
     run = _Run(db, telegram, style, clock, report)
@@ -290,20 +256,13 @@ def _count(run: _Run, row: Any, outcome: TelegramError | None) -> None:
         run.report.skipped += 1
     if isinstance(outcome, Throttled):
         run.pacer.pause(outcome.retry_after)
-        _pause_everyone(run, outcome.retry_after)
+        pause_everyone(run.db, run.clock(), outcome.retry_after)
+        if outcome.retry_after > LONGEST_WAIT:
+            run.stop = "Telegram wants a long pause"
     elif isinstance(outcome, Misconfigured):
         run.cure = run.stop = str(outcome)
     elif run.troubles >= TROUBLES_IN_A_ROW:
         run.stop = str(outcome)
-
-
-def _pause_everyone(run: _Run, seconds: float) -> None:
-    """Long pauses end the pass; whoever comes next, on any host, keeps to them too."""
-    now = run.clock()
-    until = now + timedelta(seconds=seconds)
-    leases.take(run.db, PAUSE, holder="telegram", now=now, until=until)
-    if seconds > LEASE_TIME.total_seconds() / 2:
-        run.stop = "Telegram wants a long pause"
 
 
 def _after(now: datetime, row: Any, outcome: TelegramError | None) -> dict[str, Any]:

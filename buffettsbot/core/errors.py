@@ -65,5 +65,11 @@ class BadSettings(BuffettsbotError):
 
 
 class Unavailable(BuffettsbotError):
+    """`retry_after`: the seconds after which it is worth trying again."""
+
     slug = "unavailable"
     http_status = 503
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

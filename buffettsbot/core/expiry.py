@@ -14,8 +14,9 @@ from buffettsbot.core import outbox
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.memberships import Member, members_where
-from buffettsbot.core.models import PAYMENT, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.models import SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.passes import Report
+from buffettsbot.core.payments import has_undecided
 from buffettsbot.core.reminders import REMINDER_KINDS
 from buffettsbot.core.sweeps import Span, queue_each, spans
 
@@ -66,15 +67,16 @@ def due_expiries(db: Database, *, now: datetime, limit: int | None = None) -> It
 
 def _due(now: datetime) -> ColumnElement[bool]:
     """Those whose time is up, but for whoever has a payment that is not decided."""
-    undecided = (
-        select(PAYMENT.c.id)
-        .where(
-            PAYMENT.c.customer_id == SUBSCRIPTION.c.customer_id,
-            PAYMENT.c.status.in_(["pending", "held"]),
-        )
-        .exists()
+    return and_(
+        SUBSCRIPTION.c.expired_at.is_(None),
+        SUBSCRIPTION.c.end_date <= now,
+        ~has_undecided(SUBSCRIPTION.c.customer_id),
     )
-    return and_(SUBSCRIPTION.c.expired_at.is_(None), SUBSCRIPTION.c.end_date <= now, ~undecided)
+
+
+def is_abnormal(leaving: int, of: int, guard: float) -> bool:
+    """Say whether so many are too many to go at once; a few may always."""
+    return leaving > GUARD_FLOOR and leaving > guard * of
 
 
 def _check_guard(db: Database, now: datetime, guard: float) -> None:
@@ -87,7 +89,7 @@ def _check_guard(db: Database, now: datetime, guard: float) -> None:
             .select_from(SUBSCRIPTION)
             .where(SUBSCRIPTION.c.expired_at.is_(None))
         )
-    if due > guard * (current or 0):
+    if is_abnormal(due, current or 0, guard):
         raise NotAllowed(
             f"This would end {due} of {current} memberships, more than the guard of {guard:.0%} "
             "allows. Check the clock and look with: buffettsbot pass expire --dry-run. "

@@ -182,11 +182,16 @@ def members_where(
     return paged(fetch, limit)
 
 
+def runs_at(now: Any) -> ColumnElement[bool]:
+    """The condition on a membership that it runs at this moment, or at this bound parameter."""
+    return and_(SUBSCRIPTION.c.expired_at.is_(None), SUBSCRIPTION.c.end_date > now)
+
+
 def _conditions(
     status: str, within: timedelta | None, plan: str | None, now: datetime, soon: timedelta
 ) -> list[ColumnElement[bool]]:
     end, expired_at = SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.expired_at
-    running = and_(expired_at.is_(None), end > now)
+    running = runs_at(now)
     wanted: list[ColumnElement[bool]] = []
     if status == "expired":
         wanted.append(or_(expired_at.is_not(None), end <= now))

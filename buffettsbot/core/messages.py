@@ -53,6 +53,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "reminder-details": (*_MEMBERSHIP, "days", "days_left"),
     "welcome": (*_MEMBERSHIP, "invite_link"),
     "renewal": (*_MEMBERSHIP, "invite_link"),
+    "invitation": (*_MEMBERSHIP, "invite_link"),
     "expired": _MEMBERSHIP,
     "payment-accepted": _PAYMENT,
     "payment-pending": _PAYMENT,
@@ -459,6 +460,7 @@ _SAMPLE: dict[str, Any] = {
 }
 _SAMPLES: dict[str, dict[str, Any]] = {
     "welcome": _SAMPLE | {"invite_link": "https://t.me/+AbCdEfGhIjKlMnOp"},
+    "invitation": _SAMPLE | {"invite_link": "https://t.me/+AbCdEfGhIjKlMnOp"},
     "payment-accepted": _SAMPLE | {"reason": "accepted"},
     "payment-pending": _SAMPLE | {"reason": "unconfirmed", "start_date": None, "end_date": None},
     "payment-refused": _SAMPLE | {"reason": "underpaid", "start_date": None, "end_date": None},

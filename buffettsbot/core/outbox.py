@@ -41,8 +41,8 @@ def queue(
     chat_id: int,
     payload: Mapping[str, Any],
     now: datetime,
-) -> None:
-    """Queue one effect for a chat; the same key again changes nothing."""
+) -> bool:
+    """Queue one effect for a chat; return whether it is new: the same key again changes nothing."""
     row = {
         "key": key,
         "kind": kind,
@@ -53,7 +53,7 @@ def queue(
         "not_before": now,
         "created_at": now,
     }
-    insert_once(connection, OUTBOX, row)
+    return insert_once(connection, OUTBOX, row) is not None
 
 
 def queue_for_staff(

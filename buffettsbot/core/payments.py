@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlmodel import col
 
 from buffettsbot.core.db import Database, paged
@@ -38,6 +38,15 @@ class Entry(NamedTuple):
 
 
 LIVE = ("pending", "accepted", "held")
+
+
+def has_undecided(customer: ColumnElement[int]) -> ColumnElement[bool]:
+    """The condition on a customer that a payment of theirs is still to be decided."""
+    return (
+        select(PAYMENT.c.id)
+        .where(PAYMENT.c.customer_id == customer, PAYMENT.c.status.in_(["pending", "held"]))
+        .exists()
+    )
 
 
 def _entries() -> Select[Payment, str | None, str]:

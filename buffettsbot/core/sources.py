@@ -34,6 +34,16 @@ def open_chain(settings: Settings) -> Chain:
     return Chain(sources, quorum=settings.chain_quorum)
 
 
+def open_group(settings: Settings) -> Telegram:
+    """Return the bot that runs the group. Raises BadSettings without a token or a group."""
+    telegram = open_telegram(settings)
+    if telegram.group is None:
+        raise BadSettings(
+            "BUFFETTSBOT_GROUP_ID is not set: this is about the group that the program runs."
+        )
+    return telegram
+
+
 def open_telegram(settings: Settings) -> Telegram:
     """Return the bot of the configured token. Raises BadSettings without one."""
     settings.require("telegram_token", "telegram_url", "group_id")

@@ -54,6 +54,7 @@ _GROUP_TROUBLE = (
     "bot is not a member",
     "the group chat was deleted",
     "method is available for supergroup",
+    "member list is inaccessible",
 )
 
 
@@ -101,11 +102,16 @@ class Telegram:
         if any(part in words for part in _GROUP_TROUBLE) or (
             about_group and "chat not found" in words
         ):
-            return Misconfigured(
-                f"The bot may not do its work in the group ({text}). Make it an administrator "
-                "there who may invite users and restrict members, and check BUFFETTSBOT_GROUP_ID."
-            )
+            return no_rights(text)
         return Refused(text or f"status {code}")
+
+
+def no_rights(why: str) -> Misconfigured:
+    """The error for a bot that may not do its work in the group."""
+    return Misconfigured(
+        f"The bot may not do its work in the group ({why}). Make it an administrator "
+        "there who may invite users and restrict members, and check BUFFETTSBOT_GROUP_ID."
+    )
 
 
 def _object(reply: Reply) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, func, or_, update
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col, select
@@ -87,6 +88,17 @@ def find(session: Session, person: str | int) -> TelegramUser:
     if user is None:
         raise unknown(person)
     return user
+
+
+def lock(connection: Connection, chat_id: int) -> None:
+    """Keep others from changing anything about a person until this transaction ends.
+
+    Take it first, and look with the next statement: one that waits for a lock sees what was before.
+    """
+    connection.execute(_LOCK, {"person": chat_id})
+
+
+_LOCK = select(TELEGRAM_USER.c.chat_id).where(NAMED["id"]).with_for_update(key_share=True)
 
 
 def show_user(db: Database, person: str | int) -> TelegramUser:

@@ -1,7 +1,8 @@
 """The bot's API: thin over the core, JSON in and out, as the contract (section 2) has it.
 
-Claims may wait for the blockchain; only so many do at once. The rest are written down and answered
-202 without waiting, so that a slow or dead TRON never starves the other requests.
+Claims may wait for the blockchain, join requests for Telegram; only so many do at once. Claims
+beyond are written down and answered 202, join requests 503, without waiting: a slow or dead TRON or
+Telegram never starves the other requests.
 """
 
 import hmac
@@ -20,7 +21,7 @@ from bottle import Bottle, HTTPError, HTTPResponse, request, response
 from sqlalchemy import text
 
 from buffettsbot import __version__
-from buffettsbot.core import claims, memberships, plans, users
+from buffettsbot.core import claims, joining, memberships, plans, users
 from buffettsbot.core.app import App
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.errors import (
@@ -32,6 +33,7 @@ from buffettsbot.core.errors import (
     UnknownUser,
 )
 from buffettsbot.core.settlement import Outcome
+from buffettsbot.core.telegram import Telegram
 from buffettsbot.core.verification import Reason
 from buffettsbot.http.bodies import Fields, answer, refuse
 from buffettsbot.http.metrics import Metrics
@@ -48,8 +50,9 @@ _MESSAGES = {
 
 
 class Api:
-    """The routes over one `App`; `chain_slots`: how many claims may wait for the chain;
-    `queued` is called when a claim has left something in the outbox."""
+    """The routes over one `App`; `chain_slots`: how many claims may wait for the chain,
+    `telegram_slots`: how many join requests for Telegram; `queued` is called when a claim has left
+    something in the outbox."""
 
     def __init__(
         self,
@@ -57,6 +60,8 @@ class Api:
         chain: Chain,
         *,
         chain_slots: int,
+        telegram: Telegram | None = None,
+        telegram_slots: int = 1,
         queued: Callable[[], None] = lambda: None,
     ) -> None:
         self._queued = queued
@@ -68,6 +73,8 @@ class Api:
         self.metrics = Metrics(app.db)
         self._chain = replace(chain, observe=self.metrics.observe_chain)
         self._slots = threading.BoundedSemaphore(chain_slots)
+        self._telegram = telegram
+        self._telegram_slots = threading.BoundedSemaphore(telegram_slots)
 
     def wsgi(self) -> Callable[..., Iterable[bytes]]:
         """Return the WSGI application: the routes, guarded, counted and logged."""
@@ -80,6 +87,7 @@ class Api:
             ("GET", "/api/v1/subscriptions", self.show_subscription),
             ("POST", "/api/v1/subscriptions", self.claim_subscription),
             ("GET", "/api/v1/plans", self.list_plans),
+            ("POST", "/api/v1/join-requests", self.answer_join_request),
             ("GET", "/api/v1/openapi.json", self.show_openapi),
             ("GET", "/healthz", self.health),
             ("GET", "/metrics", self.show_metrics),
@@ -204,6 +212,24 @@ class Api:
         on_sale = plans.list_plans(self._app.db, on_sale_only=True)
         return answer(200, [plan.model_dump(exclude={"is_active"}) for plan in on_sale])
 
+    def answer_join_request(self) -> HTTPResponse:
+        """Let a member into the group, turn anyone else away."""
+        fields = Fields()
+        chat_id = fields.integer("chat_id", required=True)
+        if chat_id is not None:
+            _checked(fields, "chat_id", users.parse_chat_id, chat_id)
+        fields.check()
+        if not self._telegram_slots.acquire(blocking=False):
+            raise Unavailable("Too many join requests wait for Telegram. Pass it on again.")
+        try:
+            approved = joining.answer_request(
+                self._app.db, self._telegram, chat_id=chat_id or 0, now=self._app.now()
+            )
+        finally:
+            self._telegram_slots.release()
+        self.metrics.join_requests.labels("approved" if approved else "declined").inc()
+        return answer(200, {"approved": approved})
+
     def health(self) -> HTTPResponse:
         """Say whether the database answers."""
         try:
@@ -249,11 +275,17 @@ def _errors_as_json(callback: Callable[..., Any]) -> Callable[..., Any]:
         except (UnknownUser, UnknownPlan, NoMembership) as error:
             return answer(404, {"message": _MESSAGES[type(error)]})
         except Unavailable as error:
-            return refuse(503, str(error), Retry_After="5")
+            return _unavailable(error)
         except BuffettsbotError as error:
             return refuse(error.http_status, str(error))
 
     return wrapper
+
+
+def _unavailable(error: Unavailable) -> HTTPResponse:
+    wait = error.retry_after
+    said = {"status": 503, "success": False, "message": str(error), "retry_after": wait}
+    return answer(503, said, Retry_After=str(wait))
 
 
 _WORDS = {

@@ -28,6 +28,12 @@ class Metrics:
             ["verdict", "reason"],
             registry=self.registry,
         )
+        self.join_requests = Counter(
+            "buffettsbot_join_requests",
+            "Join requests answered, by answer.",
+            ["answer"],
+            registry=self.registry,
+        )
         self.requests = Counter(
             "buffettsbot_http_requests",
             "Requests answered, by route, method and status.",
