@@ -94,8 +94,12 @@ class _Run:
     troubles: int = 0
     stop: str | None = None
     cure: str | None = None
-    failures: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    # Told later, so that one digest names everyone whom this run does not reach.
+    digest: outbox.Digest = field(
+        default_factory=lambda: outbox.Digest("digest-deliver", wait=LEASE_TIME)
+    )
+    telling: threading.Lock = field(default_factory=threading.Lock)
 
 
 def deliver(
@@ -130,7 +134,6 @@ def deliver(
                 report.due += len(batch)
                 list(workers.map(lambda row: _send(run, row), batch))
                 watch(report)
-        _tell_admins(run)
     finally:
         leases.release(db, LEASE, holder=holder)
     if run.cure is not None:
@@ -226,7 +229,11 @@ def _send(run: _Run, row: Any) -> None:
     with run.lock:
         run.free_at[row.chat_id] = time.monotonic() + gap
         _count(run, row, outcome)
-    _settle(run, row, **_after(run.clock(), row, outcome))
+    values = _after(run.clock(), row, outcome)
+    if values.get("status") == "failed" and not row.kind.startswith("digest-"):
+        _give_up(run, row, outcome, values)
+    else:
+        _settle(run, row, **values)
 
 
 def _turns(run: _Run, row: Any) -> Callable[[], None]:
@@ -253,14 +260,6 @@ def _count(run: _Run, row: Any, outcome: TelegramError | None) -> None:
         run.report.done += 1
     elif isinstance(outcome, Refused) or row.attempts + 1 >= MOST_ATTEMPTS:
         run.report.failed += 1
-        if not row.kind.startswith("digest-"):
-            person = {"chat_id": row.chat_id, "telegram_username": None, "error": str(outcome)}
-            name = (
-                row.payload.get("telegram_username")
-                if row.chat_id == row.payload.get("chat_id")
-                else None
-            )
-            run.failures.append(person | {"telegram_username": name})
     else:
         run.report.skipped += 1
     if isinstance(outcome, Throttled):
@@ -306,16 +305,11 @@ def _settle(run: _Run, row: Any, **values: Any) -> None:
         session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
 
 
-def _tell_admins(run: _Run) -> None:
-    if not run.failures:
-        return
-    now = run.clock()
-    payload = {"failed": len(run.failures), "people": run.failures[:20]}
-    with run.db.begin() as session:
-        outbox.queue_for_staff(
-            session.connection(),
-            key=f"digest-deliver:{now.isoformat()}",
-            kind="digest-deliver",
-            payload=payload,
-            now=now,
-        )
+def _give_up(run: _Run, row: Any, why: TelegramError | None, values: dict[str, Any]) -> None:
+    """Write down that somebody cannot be reached, and tell the admins, in one transaction."""
+    about_themselves = row.chat_id == row.payload.get("chat_id")
+    name = row.payload.get("telegram_username") if about_themselves else None
+    person = {"chat_id": row.chat_id, "telegram_username": name, "error": str(why)}
+    with run.telling, run.db.begin() as session:
+        session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
+        run.digest.add(session.connection(), {"failed": 1, "people": [person]}, run.clock())
