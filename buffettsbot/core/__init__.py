@@ -13,6 +13,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `models`, `db`, `migrations`: the tables, and the two databases they live in
 * `audit`: who changed what by hand
 * `plans`, `users`, `passes`, `outbox`: what is on sale, who is known, what ran, what must be told
+* `digests`, `sweeps`, `reminders`, `expiry`: what falls due with time, and what admins hear of it
 * `memberships`, `payments`: who is in, and the ledger
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
 * `grants`: a membership without a payment, or ended before its time

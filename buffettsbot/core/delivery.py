@@ -17,8 +17,9 @@ from typing import Any
 
 from sqlalchemy import func, or_, select, update
 
-from buffettsbot.core import leases, outbox
+from buffettsbot.core import leases
 from buffettsbot.core.db import Database
+from buffettsbot.core.digests import Digest
 from buffettsbot.core.effects import carry_out
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.messages import Style
@@ -65,8 +66,10 @@ class _Run:
     troubles: int = 0
     stop: str | None = None
     cure: str | None = None
-    failures: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    # Told later, so that one digest names everyone whom this run does not reach.
+    digest: Digest = field(default_factory=lambda: Digest("digest-deliver", wait=LEASE_TIME))
+    telling: threading.Lock = field(default_factory=threading.Lock)
 
 
 def deliver(
@@ -104,7 +107,6 @@ def deliver(
                 watch(report)
             _finish(under_way, down_to=0)
             watch(report)
-        _tell_admins(run)
     finally:
         leases.release(db, LEASE, holder=holder)
     if run.cure is not None:
@@ -211,7 +213,11 @@ def _send(run: _Run, row: Any) -> None:
     with run.lock:
         run.free_at[row.chat_id] = time.monotonic() + gap
         _count(run, row, outcome)
-    _settle(run, row, **_after(run.clock(), row, outcome))
+    values = _after(run.clock(), row, outcome)
+    if values.get("status") == "failed" and not row.kind.startswith("digest-"):
+        _give_up(run, row, outcome, values)
+    else:
+        _settle(run, row, **values)
 
 
 def _skip(run: _Run, row: Any) -> None:
@@ -244,14 +250,6 @@ def _count(run: _Run, row: Any, outcome: TelegramError | None) -> None:
         run.report.done += 1
     elif isinstance(outcome, Refused) or row.attempts + 1 >= MOST_ATTEMPTS:
         run.report.failed += 1
-        if not row.kind.startswith("digest-"):
-            person = {"chat_id": row.chat_id, "telegram_username": None, "error": str(outcome)}
-            name = (
-                row.payload.get("telegram_username")
-                if row.chat_id == row.payload.get("chat_id")
-                else None
-            )
-            run.failures.append(person | {"telegram_username": name})
     else:
         run.report.skipped += 1
     if isinstance(outcome, Throttled):
@@ -290,16 +288,11 @@ def _settle(run: _Run, row: Any, **values: Any) -> None:
         session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
 
 
-def _tell_admins(run: _Run) -> None:
-    if not run.failures:
-        return
-    now = run.clock()
-    payload = {"failed": len(run.failures), "people": run.failures[:20]}
-    with run.db.begin() as session:
-        outbox.queue_for_staff(
-            session.connection(),
-            key=f"digest-deliver:{now.isoformat()}",
-            kind="digest-deliver",
-            payload=payload,
-            now=now,
-        )
+def _give_up(run: _Run, row: Any, why: TelegramError | None, values: dict[str, Any]) -> None:
+    """Write down that somebody cannot be reached, and tell the admins, in one transaction."""
+    about_themselves = row.chat_id == row.payload.get("chat_id")
+    name = row.payload.get("telegram_username") if about_themselves else None
+    person = {"chat_id": row.chat_id, "telegram_username": name, "error": str(why)}
+    with run.telling, run.db.begin() as session:
+        session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
+        run.digest.add(session.connection(), {"failed": 1, "people": [person]}, run.clock())

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from buffettsbot.core import outbox
 from buffettsbot.core.db import Database
+from buffettsbot.core.digests import Digest
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.memberships import Member, members_where
 from buffettsbot.core.models import SUBSCRIPTION, TELEGRAM_USER
@@ -42,21 +43,16 @@ def expire(
     if not force:
         _check_guard(db, now, guard)
     report = Report("expire")
+    digest = Digest("digest-expire")
     for span in spans(db, _due(now), limit):
         with db.begin() as session:
-            ended = _end(session.connection(), span, now, group=group)
+            connection = session.connection()
+            ended = _end(connection, span, now, group=group)
+            if ended:
+                digest.add(connection, {"ended": ended}, now)
         report.due += ended
         report.done += ended
         watch(report)
-    if report.done:
-        with db.begin() as session:
-            outbox.queue_for_staff(
-                session.connection(),
-                key=f"digest-expire:{now.isoformat()}",
-                kind="digest-expire",
-                payload={"ended": report.done},
-                now=now,
-            )
     return report
 
 

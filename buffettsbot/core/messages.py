@@ -274,7 +274,7 @@ def _texts(payload: Mapping[str, Any], style: Style, words: Words) -> dict[str, 
         "by_days": _by_days(payload.get("by_days"), words),
         "ended": _text(payload.get("ended")),
         "failed": _text(payload.get("failed")),
-        **_people(payload.get("people")),
+        **_people(payload.get("people"), payload.get("failed")),
         "pass": _text(payload.get("pass")),
         "error": _text(payload.get("error")),
     }
@@ -325,14 +325,14 @@ def _by_days(counts: Any, words: Words) -> str:
     )
 
 
-def _people(people: Any) -> dict[str, str]:
+def _people(people: Any, count: Any) -> dict[str, str]:
     """Those whom messages did not reach: the first of them by name, and how many more."""
     listed = [p for p in people if isinstance(p, Mapping)] if isinstance(people, list) else []
     lines = list[str]()
     for one in listed[:MOST_PEOPLE]:
         who = _person({k: one.get(k) for k in ("chat_id", "telegram_username")})["person"]
         lines.append(f"• {shorten(who, 40)}: {shorten(_text(one.get('error')), 150)}")
-    more = len(listed) - len(lines)
+    more = max(len(listed), count if isinstance(count, int) else 0) - len(lines)
     return {"people": "\n".join(lines), "more": str(more) if more else ""}
 
 

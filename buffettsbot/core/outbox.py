@@ -5,7 +5,7 @@ owner's, and are applied when it is sent.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -41,8 +41,10 @@ def queue(
     chat_id: int,
     payload: Mapping[str, Any],
     now: datetime,
+    wait: timedelta = timedelta(0),
 ) -> bool:
-    """Queue one effect for a chat; return whether it is new: the same key again changes nothing."""
+    """Queue one effect for a chat, to be sent after a wait; return whether it is new: the same key
+    again changes nothing."""
     row = {
         "key": key,
         "kind": kind,
@@ -50,7 +52,7 @@ def queue(
         "payload": dict(payload),
         "status": "queued",
         "attempts": 0,
-        "not_before": now,
+        "not_before": now + wait,
         "created_at": now,
     }
     return insert_once(connection, OUTBOX, row) is not None

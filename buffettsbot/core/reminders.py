@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_
 
-from buffettsbot.core import outbox
 from buffettsbot.core.db import Database
+from buffettsbot.core.digests import Digest
 from buffettsbot.core.memberships import Member, members_where
 from buffettsbot.core.models import SUBSCRIPTION
 from buffettsbot.core.passes import Report
@@ -32,7 +32,7 @@ def remind(
     `days`: the thresholds. Safe to repeat, to race and to kill at any moment.
     """
     report = Report("remind")
-    counts: dict[str, int] = {}
+    digest = Digest("digest-remind")
     for threshold, due in _windows(days, now):
         untold = and_(due, not_queued(db, "reminder", str(threshold)))
         for span in spans(db, untold, None if limit is None else limit - report.due):
@@ -49,19 +49,12 @@ def remind(
                     )
                     for kind in REMINDER_KINDS
                 ][0]
+                if told:
+                    counts = {"told": told, "by_days": {str(threshold): told}}
+                    digest.add(connection, counts, now)
             report.due += told
             report.done += told
-            counts[str(threshold)] = counts.get(str(threshold), 0) + told
             watch(report)
-    if report.done:
-        with db.begin() as session:
-            outbox.queue_for_staff(
-                session.connection(),
-                key=f"digest-remind:{now.isoformat()}",
-                kind="digest-remind",
-                payload={"told": report.done, "by_days": counts},
-                now=now,
-            )
     return report
 
 
