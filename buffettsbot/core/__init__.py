@@ -14,6 +14,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `plans`, `users`, `passes`, `outbox`: what is on sale, who is known, what ran, what must be told
 * `memberships`, `payments`: who is in, and the ledger
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
+* `django_import`, and what it is made of: the original system moves in
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
 """

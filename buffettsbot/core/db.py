@@ -269,6 +269,16 @@ def insert_each_once(connection: Connection, table: Table, rows: Select[*tuple[A
     return len(connection.execute(statement).all())
 
 
+def insert_rows_once(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Insert rows that all have the same columns, unless they exist; return how many were."""
+    if not rows:
+        return 0
+    statement = _insert_once(connection.dialect.name, table)
+    return len(connection.execute(statement, [dict(row) for row in rows]).all())
+
+
 @cache
 def _insert_once(dialect: str, table: Table) -> Any:
     insert = (sqlite_insert if dialect == "sqlite" else postgresql_insert)(table)
