@@ -31,7 +31,7 @@ COMMANDS = {
     "audit": "Who changed what by hand.",
     "serve": "Serve the HTTP API for the bot.",
     "schedule": "Run the passes at their times, for hosts without systemd.",
-    "db": "The database: upgrade, status.",
+    "db": "The database: upgrade, status, check, backup, restore, import-django.",
     "sandbox": "Serve an emulated TRON and Telegram on loopback.",
     "demo": "Play the whole story in a temporary place.",
 }

@@ -17,6 +17,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `memberships`, `payments`: who is in, and the ledger
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
 * `grants`: a membership without a payment, or ended before its time
+* `django_import`, and what it is made of: the original system moves in
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
 * `telegram`, `group`, `pacing`, `effects`, `delivery`: how Telegram is told, and how fast
 * `joining`, `belonging`, `group_audit`: who is let into the group, and who is there

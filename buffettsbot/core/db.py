@@ -298,6 +298,16 @@ def each_once(
 _INSERTS: dict[str, Any] = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
 
 
+def insert_rows_once(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Insert rows that all have the same columns, unless they exist; return how many were."""
+    if not rows:
+        return 0
+    statement = _insert_once(connection.dialect.name, table)
+    return len(connection.execute(statement, [dict(row) for row in rows]).all())
+
+
 @cache
 def _insert_once(dialect: str, table: Table) -> Any:
     insert = _INSERTS[dialect](table)
