@@ -30,7 +30,7 @@ COMMANDS = {
     "messages": "What people are told: preview, check.",
     "audit": "Who decided what by hand.",
     "serve": "Serve the HTTP API for the bot.",
-    "db": "The database: upgrade, status.",
+    "db": "The database: upgrade, status, check, backup, restore.",
     "sandbox": "Serve an emulated TRON and Telegram on loopback.",
     "demo": "Play the whole story in a temporary place.",
 }

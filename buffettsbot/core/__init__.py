@@ -15,5 +15,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `memberships`, `payments`: who is in, and the ledger
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
+* `invariants`: the promises, as questions to the data
+* `archives`, `sqlite_dump`, `postgresql_dump`, `backups`: all of it in a file, and back again
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
 """
