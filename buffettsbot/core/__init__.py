@@ -21,5 +21,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
 * `telegram`, `group`, `pacing`, `effects`, `delivery`: how Telegram is told, and how fast
 * `joining`, `belonging`, `group_audit`: who is let into the group, and who is there
+* `invariants`: the promises, as questions to the data
+* `archives`, `sqlite_dump`, `postgresql_dump`, `backups`: all of it in a file, and back again
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
 """

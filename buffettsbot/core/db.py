@@ -102,13 +102,17 @@ class Database:
     def check_version(self) -> None:
         """Raise NotAllowed, saying what to do, unless the data has the form this program knows."""
         found = self.version()
-        if found == SCHEMA_VERSION:
-            return
         if found is None or found < SCHEMA_VERSION:
             raise NotAllowed(
                 "The database is not prepared for this version of buffettsbot. "
                 "Run: buffettsbot db upgrade"
             )
+        self.refuse_newer(found)
+
+    def refuse_newer(self, found: str | None) -> None:
+        """Raise NotAllowed when the data have a form that only a newer program knows."""
+        if found is None or found <= SCHEMA_VERSION:
+            return
         raise NotAllowed(
             f"The database is from a newer version of buffettsbot (its data has version {found}, "
             f"this program knows {SCHEMA_VERSION}). Install the newer version; nothing was changed."
@@ -232,11 +236,15 @@ _SENTENCES = {
 }
 
 
+def sentence_of(words: str) -> str | None:
+    """Return what to say of a trouble that the database told in its own words, None if unknown."""
+    matching = (s for pattern, s in _SENTENCES.items() if re.search(pattern, words, re.IGNORECASE))
+    return next(matching, None)
+
+
 def _explain(error: DBAPIError) -> Exception:
-    words = str(error.orig)
-    for pattern, sentence in _SENTENCES.items():
-        if re.search(pattern, words, re.IGNORECASE):
-            return Unavailable(sentence)
+    if sentence := sentence_of(str(error.orig)):
+        return Unavailable(sentence)
     away = type(error).__name__ in ("OperationalError", "InterfaceError")
     # SQLite is never away, and calls every mistake in a statement an OperationalError.
     if error.connection_invalidated or (away and not isinstance(error.orig, sqlite3.Error)):
