@@ -9,6 +9,7 @@ from types import ModuleType
 from buffettsbot import __version__
 from buffettsbot.core import archives, audit, postgresql_dump, sqlite_dump
 from buffettsbot.core.archives import PARTIAL, Archive
+from buffettsbot.core.audit import By
 from buffettsbot.core.db import SCHEMA_VERSION, Database
 from buffettsbot.core.errors import NotAllowed
 
