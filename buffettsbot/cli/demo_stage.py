@@ -189,15 +189,14 @@ class Stage:
         answer.raise_for_status()
         return {int(each): status for each, status in answer.json()["group"]["members"].items()}
 
-    def join(self, chat_id: int, message: str) -> None:
-        """Open the invitation in a message, and be let in by the bot."""
+    def join(self, chat_id: int, message: str, *, approved: bool = True) -> None:
+        """Open the invitation in a message, and be let in by the bot, or turned away."""
         link = re.search(r'href="(https://t\.me/[^"]+)"', message)
         self.play("telegram/join", user_id=chat_id, invite_link=link[1] if link else "")
-        approval = {"chat_id": GROUP, "user_id": chat_id}
-        path = f"/bot{TOKEN}/approveChatJoinRequest"
-        self.sandbox.post(path, json=approval).raise_for_status()
-        if self.members().get(chat_id) != "member":
-            raise WrongTurn(f"{chat_id} is not in the group")
+        answer = self.call("POST", "/api/v1/join-requests/", 200, json={"chat_id": chat_id})
+        is_in = self.members().get(chat_id) == "member"
+        if answer != {"approved": approved} or is_in is not approved:
+            raise WrongTurn(f"{chat_id} was answered {answer}, and is in the group: {is_in}")
 
     def later(self, moment: datetime, work: Callable[[Database, Chain], Report]) -> None:
         """Run a pass of the core at a time to come, which the command line cannot, and deliver what

@@ -66,6 +66,8 @@ def _sale(stage: Stage) -> None:
     stage.register(EVE, "Eve")
     refused = stage.claim(EVE, "1 month", first, 400)
     _expect(refused["reason"], "already-used")
+    stage.scene("She tries Ann's invitation, too. Only who has paid is let in.")
+    stage.join(EVE, welcome, approved=False)
 
 
 def _fraud(stage: Stage) -> None:
