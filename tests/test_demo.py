@@ -247,7 +247,7 @@ def _play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         (_does_it_twice, "remind: 1 due, 1 done, instead of one, once"),
         (_writes_to_nobody, "Ann received 0 messages instead of 1"),
         (_writes_something_else, "Ann received ['Farewell!'] instead of ('Welcome!',)"),
-        (_lets_nobody_in, "400"),
+        (_lets_nobody_in, "answered 404 instead of 200"),
     ],
 )
 def test_a_wrong_turn_fails_loudly_and_names_the_step(

@@ -25,6 +25,7 @@ COMMANDS = {
     "users": "Who is known, and who is staff.",
     "subscribers": "Who is in: list, show, claim, grant, revoke.",
     "payments": "The ledger of every hash ever claimed.",
+    "stats": "Members, income, renewals, and what is coming due.",
     "pass": "What the timers run: settle, remind, expire, deliver, audit-group.",
     "outbox": "What waits to be sent, and what was.",
     "messages": "What people are told: preview, check.",

@@ -5,6 +5,7 @@ Lists stream: however long, only a page of rows is held. Colour and rules are fo
 
 import csv
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from itertools import chain, islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from rich.bar import END_BLOCK_ELEMENTS, FULL_BLOCK
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
@@ -73,6 +75,15 @@ def handle(username: str | None, chat_id: int) -> str:
 def when(value: datetime | None, zone: ZoneInfo, form: str = "%d %b %Y %H:%M") -> str:
     """Return a time as people read it, in the owner's zone."""
     return value.astimezone(zone).strftime(form) if value else "–"
+
+
+def bar(share: float, width: int) -> str:
+    """Return a bar that fills this share of so many cells; whatever is more than nothing shows."""
+    share = min(max(share, 0.0), 1.0)
+    if not _is_utf8():
+        return "#" * math.ceil(share * width)
+    whole, eighths = divmod(math.ceil(share * width * 8), 8)
+    return FULL_BLOCK * whole + END_BLOCK_ELEMENTS[eighths] * (eighths > 0)
 
 
 def picked(data: Any, fields: Sequence[str]) -> dict[str, Any]:
@@ -220,8 +231,11 @@ def _plain(value: Any) -> str:
 
 def _json(data: Any, indent: int | None = None) -> str:
     """Return JSON as it can be written; in a locale without UTF-8 letters are escaped."""
-    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(data, ensure_ascii=not is_utf8, indent=indent, default=_jsonable)
+    return json.dumps(data, ensure_ascii=not _is_utf8(), indent=indent, default=_jsonable)
+
+
+def _is_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _jsonable(value: Any) -> str:

@@ -83,6 +83,22 @@ class Database:
         with _explained(), Session(self._autocommit, expire_on_commit=False) as session:
             yield session
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection for looking more than once: every statement sees the data of one moment.
+
+        Nothing is locked, nothing can be changed for good. Raises Unavailable.
+        """
+        begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with _explained(), self._autocommit.connect() as connection:
+            connection.exec_driver_sql(begin)
+            try:
+                yield connection
+            except BaseException:
+                connection.invalidate()
+                raise
+            connection.exec_driver_sql("ROLLBACK")
+
     def execute_alone(self, statement: Executable, values: Mapping[str, Any]) -> Row[Any] | None:
         """Execute one statement, a transaction by itself; return its first row.
 
