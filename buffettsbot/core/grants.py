@@ -17,7 +17,7 @@ from buffettsbot.core.audit import By
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict, Invalid, NoMembership, NotAllowed, UnknownPlan
 from buffettsbot.core.expiry import let_go
-from buffettsbot.core.memberships import Member, Raced, extend
+from buffettsbot.core.memberships import Member, Raced, Standing, extend
 from buffettsbot.core.models import PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.settlement import BEGUN, OVERTAKEN, RACES, RENEWED
 from buffettsbot.core.tron import GRANT
@@ -140,6 +140,7 @@ def _grant(
     granted = GRANT + secrets.token_hex(8)
     start, new_end, renewed = extend(
         connection,
+        None if standing is None else Standing(*(standing._mapping[n] for n in Standing._fields)),
         customer_id=customer.chat_id,
         plan_id=_plan_id(connection, standing, duration),
         transaction_hash=granted,

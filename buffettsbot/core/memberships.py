@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, true, tuple_, update
 from sqlalchemy.engine import Connection
@@ -37,8 +37,27 @@ class Raced(Exception):
     """Another transaction changed the row first; do the whole again."""
 
 
+class Standing(NamedTuple):
+    """A membership as it was read, to be compared when it is changed."""
+
+    transaction_hash: str
+    end_date: datetime
+    expired_at: datetime | None
+
+
+STANDING = (SUBSCRIPTION.c.transaction_hash, SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.expired_at)
+_STANDING = select(*STANDING).where(SUBSCRIPTION.c.customer_id == bindparam("customer"))
+
+
+def standing_of(connection: Connection, customer_id: int) -> Standing | None:
+    """Return a customer's membership, running or not."""
+    row = connection.execute(_STANDING, {"customer": customer_id}).first()
+    return row and Standing._make(row)
+
+
 def extend(
     connection: Connection,
+    standing: Standing | None,
     *,
     customer_id: int,
     plan_id: int,
@@ -48,37 +67,33 @@ def extend(
 ) -> tuple[datetime, datetime, bool]:
     """Start or renew a membership; return the paid period, and whether one was still running.
 
-    Paid days are never lost: `end = max(now, current end) + duration`. Raises Raced.
+    Paid days are never lost: `end = max(now, current end) + duration`. The customer is locked;
+    `standing` may be from before that, and is read again where it has changed. Raises Raced.
     """
-    standing = connection.execute(_STANDING, {"customer": customer_id}).first()
-    running = standing is not None and standing.expired_at is None and standing.end_date > now
-    period_start = standing.end_date if standing and running else now
     row = {
+        "customer_id": customer_id,
         "transaction_hash": transaction_hash,
         "plan_id": plan_id,
         "start_date": now,
-        "end_date": period_start + duration,
         "duration": int(duration.total_seconds()),
         "expired_at": None,
     }
+    for _ in range(2):
+        running = standing is not None and standing.expired_at is None and standing.end_date > now
+        start = standing.end_date if standing and running else now
+        if _replaced(connection, standing, row | {"end_date": start + duration}):
+            return start, start + duration, running
+        standing = standing_of(connection, customer_id)
+    raise Raced
+
+
+def _replaced(connection: Connection, standing: Standing | None, row: dict[str, Any]) -> bool:
     if standing is None:
-        changed = insert_once(connection, SUBSCRIPTION, row | {"customer_id": customer_id})
-    else:
-        seen = {
-            "customer": customer_id,
-            "seen_hash": standing.transaction_hash,
-            "seen_end": standing.end_date,
-            "seen_expiry": standing.expired_at,
-        }
-        changed = connection.execute(_REPLACE, row | seen).scalar()
-    if changed is None:
-        raise Raced
-    return period_start, period_start + duration, running
+        return insert_once(connection, SUBSCRIPTION, row) is not None
+    names = ("seen_hash", "seen_end", "seen_expiry")
+    seen = dict(zip(names, standing, strict=True)) | {"customer": row["customer_id"]}
+    return connection.execute(_REPLACE, row | seen).scalar() is not None
 
-
-_STANDING = select(
-    SUBSCRIPTION.c.transaction_hash, SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.expired_at
-).where(SUBSCRIPTION.c.customer_id == bindparam("customer"))
 
 # Expiry may end a membership after it was read; then it ran out before this renewal, and the new
 # period must begin now: `expired_at` is part of what was seen, and the whole is done again.

@@ -19,8 +19,8 @@ from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Answer, Chain, to_evidence
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict, NotFound, Unavailable
-from buffettsbot.core.memberships import Raced, extend
-from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, TELEGRAM_USER
+from buffettsbot.core.memberships import STANDING, Raced, Standing, extend
+from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.passes import Report
 from buffettsbot.core.payments import ENTRY, Entry
@@ -199,8 +199,11 @@ _PARTIES = (
         TELEGRAM_USER.c.first_name,
         TELEGRAM_USER.c.last_name,
         PLAN.c.period.label("plan"),
+        *STANDING,
     )
+    .select_from(TELEGRAM_USER)
     .join(PLAN, true())
+    .outerjoin(SUBSCRIPTION, SUBSCRIPTION.c.customer_id == TELEGRAM_USER.c.chat_id)
     .where(TELEGRAM_USER.c.chat_id == bindparam("customer"), PLAN.c.id == bindparam("plan"))
     .with_for_update(of=TELEGRAM_USER, key_share=True)
 )
@@ -210,11 +213,13 @@ def _settle_in(connection: Connection, change: _Change) -> Entry:
     payment = change.payment
     named = {"customer": payment.customer_id, "plan": payment.plan_id}
     parties = dict(connection.execute(_PARTIES, named).one()._mapping)
+    standing = Standing(*(parties.pop(name) for name in Standing._fields))
     values = _values(change)
     renewed = False
     if change.verdict.verdict == "accepted":
         values["period_start"], values["period_end"], renewed = extend(
             connection,
+            standing if standing.transaction_hash else None,
             customer_id=payment.customer_id,
             plan_id=payment.plan_id,
             transaction_hash=payment.transaction_hash,
