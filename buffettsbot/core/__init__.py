@@ -16,4 +16,6 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
+* `envfile`, `setup`: how what the owner chooses is written down
+* `findings`, `…_check`, `…_checks`, `doctor`: is everything right, and what to do where it is not
 """
