@@ -20,6 +20,8 @@ from buffettsbot.core.errors import BuffettsbotError, Unavailable
 
 # What each module holds, in the words that `buffettsbot --help` shows without importing it.
 COMMANDS = {
+    "init": "Write the settings and make the database; asks what is missing.",
+    "doctor": "Check that everything is right, and say what to do where it is not.",
     "verify": "Judge a transaction hash; changes nothing.",
     "plans": "What is on sale.",
     "users": "Who is known, and who is staff.",

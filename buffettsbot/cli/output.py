@@ -167,6 +167,27 @@ def show_lines(lines: Iterable[tuple[str, str]]) -> None:
     sys.stdout.writelines(f"{f'{name:<{width}}{GAP}{text}'.rstrip()}\n" for name, text in facts)
 
 
+def show_marked(lines: Iterable[tuple[str, str, str, str, str]]) -> None:
+    """Show what was found, a line each on stdout: mark, its style, name, facts, advice."""
+    found = [(mark, style, *map(printable, texts)) for mark, style, *texts in lines]
+    width = max((cell_len(name) for _, _, name, *_ in found), default=0)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        sys.stdout.writelines(
+            f"{mark} {name:<{width}}{GAP}{facts}{f' → {advice}' if advice else ''}\n"
+            for mark, _, name, facts, advice in found
+        )
+        return
+    grid = Table.grid(padding=(0, len(GAP), 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for mark, style, name, facts, advice in found:
+        text = Text.assemble(facts, (f"\n→ {advice}", "bold") if advice else "")
+        grid.add_row(Text(mark, style), Text(name), text)
+    console.print(grid)
+
+
 def _stream_json(rows: Iterable[Mapping[str, Any]]) -> None:
     opening = "["
     for row in rows:

@@ -24,4 +24,6 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `invariants`: the promises, as questions to the data
 * `archives`, `sqlite_dump`, `postgresql_dump`, `backups`: all of it in a file, and back again
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
+* `envfile`, `setup`: how what the owner chooses is written down
+* `findings`, `…_check`, `…_checks`, `doctor`: is everything right, and what to do where it is not
 """

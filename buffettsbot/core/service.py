@@ -22,7 +22,7 @@ DEFAULT_PAUSE = 5.0
 BAD_KEY_PAUSE = 60.0
 LONGEST_PAUSE = 600.0
 
-_TOO_OFTEN = "asked too often, it wants a pause"
+TOO_OFTEN = "asked too often, it wants a pause"
 
 _SUSPENDED = re.compile(r"suspended for\s*(\d{1,9})\s*s", re.ASCII)
 _TOO_FAST = re.compile(
@@ -55,7 +55,7 @@ class KeyRing:
                     self._order.append(self._order.pop(position))
                     return key
             wait = min(self._free_at.values()) - now
-        raise SourceUnavailable(_TOO_OFTEN, wait)
+        raise SourceUnavailable(TOO_OFTEN, wait)
 
     def suspend(self, key: str | None, seconds: float) -> None:
         """Leave a key alone for so many seconds."""
@@ -113,11 +113,11 @@ def _trouble(reply: Reply) -> SourceUnavailable:
     text = reply.body[:4096].decode("utf-8", "replace")
     suspended = _SUSPENDED.search(text)
     if suspended:
-        return SourceUnavailable(_TOO_OFTEN, min(float(suspended[1]), LONGEST_PAUSE))
+        return SourceUnavailable(TOO_OFTEN, min(float(suspended[1]), LONGEST_PAUSE))
     if reply.status == 429 or _TOO_FAST.search(text):
         header = reply.headers.get("retry-after", "")
         seconds = float(header) if header.isascii() and header.isdigit() else DEFAULT_PAUSE
-        return SourceUnavailable(_TOO_OFTEN, min(seconds, LONGEST_PAUSE))
+        return SourceUnavailable(TOO_OFTEN, min(seconds, LONGEST_PAUSE))
     if reply.status in (401, 403):
         why = f"it refuses to answer (status {reply.status}): check its API key"
         return SourceUnavailable(why, BAD_KEY_PAUSE)

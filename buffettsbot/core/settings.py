@@ -6,6 +6,7 @@ wrong, at once, when a command that needs it starts. Commands that don't need it
 
 import os
 import re
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
@@ -201,8 +202,8 @@ class Settings(BaseSettings):
             _found.get()[name] = "is malformed: " + why.removeprefix("Value error, ")
             return cls.model_fields[name].get_default()
 
-    def require(self, *names: str) -> None:
-        """Raise BadSettings, naming each of these that is malformed, or missing though it has no
+    def problems(self, *names: str) -> dict[str, str]:
+        """Return what is wrong with each of these: malformed, or missing though it has no
         default."""
         wrong = {name: self._problems[name] for name in names if name in self._problems}
         missing = {
@@ -210,8 +211,13 @@ class Settings(BaseSettings):
             for name in names
             if name not in wrong and name in NEEDED and getattr(self, name) is None
         }
-        if wrong or missing:
-            lines = [f"{PREFIX}{n.upper()} {why}" for n, why in (wrong | missing).items()]
+        return wrong | missing
+
+    def require(self, *names: str) -> None:
+        """Raise BadSettings, naming each of these that is malformed, or missing though it has no
+        default."""
+        if problems := self.problems(*names):
+            lines = [f"{PREFIX}{name.upper()} {why}" for name, why in problems.items()]
             raise BadSettings(
                 "Settings to mend (environment or env file):\n  " + "\n  ".join(lines)
             )
@@ -324,16 +330,61 @@ def env_file() -> Path | None:
         if not Path(named).is_file():
             raise BadSettings(f"{PREFIX}ENV_FILE names {named}, which does not exist.")
         return Path(named)
+    return next((path for path in usual_places() if path.is_file()), None)
+
+
+def usual_places() -> tuple[Path, Path]:
+    """Return where an env file is looked for: the host's, then the user's own."""
     own = Path(platformdirs.user_config_dir("buffettsbot")) / "buffettsbot.env"
-    return next((path for path in (ETC_FILE, own) if path.is_file()), None)
+    return ETC_FILE, own
 
 
-def load_settings() -> Settings:
+def named_in(variables: Mapping[str, str]) -> dict[str, str]:
+    """Given variables by name, ours or the seed's, return the settings they set, as text."""
+    found = {}
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + name.upper()]
+        if text := next(filter(None, (variables.get(str(each)) for each in names)), None):
+            found[name] = text
+    parts: dict[str, Any] = {
+        name: variables.get(name.upper(), "") for name in _SeedDatabase.model_fields
+    }
+    parts["sql_password"] = SecretStr(parts["sql_password"])
+    url = _SeedDatabase.model_construct(None, **parts).url
+    if url is not None:
+        found.setdefault("database_url", url.get_secret_value())
+    return found
+
+
+class _Given(Settings):
+    """Settings that are given by name, whatever the environment says."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: Any, init_settings: Any, *_args: Any, **_others: Any
+    ) -> tuple[Any, ...]:
+        """Ask nobody else."""
+        return (init_settings,)
+
+
+def malformed(values: Mapping[str, str]) -> dict[str, str]:
+    """Given settings as text, return what is wrong with those that are malformed."""
+    problems: dict[str, str] = {}
+    token = _found.set(problems)
+    try:
+        _Given.model_validate(dict(values))
+    finally:
+        _found.reset(token)
+    return problems
+
+
+def load_settings(file: Path | None = None) -> Settings:
     """Return the settings of the environment and the env file, with what is wrong remembered.
 
-    Raises BadSettings when the env file cannot be read.
+    `file`: instead of the usual places. Raises BadSettings when the env file cannot be read.
     """
-    path = env_file()
+    path = file or env_file()
     problems: dict[str, str] = {}
     token = _found.set(problems)
     try:

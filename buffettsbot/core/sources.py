@@ -1,6 +1,6 @@
 """Those outside, as the settings name them: the chain sources, and the bot at Telegram."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from buffettsbot.core.chain import Chain, Source
 from buffettsbot.core.errors import BadSettings
@@ -26,10 +26,9 @@ def open_chain(settings: Settings) -> Chain:
             "names fewer sources: name both, or ask for a quorum of 1."
         )
     wire = Wire()
-    urls = {"tronscan": settings.tronscan_base, "trongrid": settings.trongrid_base}
-    keys = {"tronscan": settings.tronscan_keys, "trongrid": settings.trongrid_keys}
     sources = [
-        _SOURCES[name](Service(wire, urls[name], keys[name])) for name in settings.chain_sources
+        open_source(settings, wire, name, keys_of(settings, name))
+        for name in settings.chain_sources
     ]
     return Chain(sources, quorum=settings.chain_quorum)
 
@@ -42,6 +41,17 @@ def open_group(settings: Settings) -> Telegram:
             "BUFFETTSBOT_GROUP_ID is not set: this is about the group that the program runs."
         )
     return telegram
+
+
+def open_source(settings: Settings, wire: Wire, name: str, keys: Sequence[str]) -> Source:
+    """Return the source of this name, over a client, with these API keys."""
+    urls = {"tronscan": settings.tronscan_base, "trongrid": settings.trongrid_base}
+    return _SOURCES[name](Service(wire, urls[name], keys))
+
+
+def keys_of(settings: Settings, name: str) -> list[str]:
+    """Return the API keys of the source of this name, possibly none."""
+    return {"tronscan": settings.tronscan_keys, "trongrid": settings.trongrid_keys}[name]
 
 
 def open_telegram(settings: Settings) -> Telegram:
