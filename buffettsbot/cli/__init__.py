@@ -25,7 +25,7 @@ COMMANDS = {
     "users": "Who is known, and who is staff.",
     "subscribers": "Who is in: list, show, claim.",
     "payments": "The ledger of every hash ever claimed.",
-    "pass": "What the timers run: settle, remind, expire, deliver.",
+    "pass": "What the timers run: settle, remind, expire, deliver, failed.",
     "outbox": "What waits to be sent, and what was.",
     "messages": "What people are told: preview, check.",
     "audit": "Who decided what by hand.",

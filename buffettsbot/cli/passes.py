@@ -1,5 +1,6 @@
 """buffettsbot pass: what the timers run."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -28,6 +29,7 @@ from buffettsbot.cli.output import (
     show_rows,
 )
 from buffettsbot.cli.table import Column
+from buffettsbot.core.alarms import raise_alarm
 from buffettsbot.core.app import App
 from buffettsbot.core.delivery import count_due, list_due
 from buffettsbot.core.delivery import deliver as send_messages
@@ -40,6 +42,8 @@ from buffettsbot.core.settlement import settle as settle_payments
 from buffettsbot.core.sources import open_chain, open_telegram
 
 app = typer.Typer(help="What the timers run.", **group_settings)
+
+WORDS = 4096
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what is due and change nothing.")]
 At = Annotated[
@@ -182,6 +186,24 @@ def deliver(
             )
 
     finish(recorded(app_.db, app_.now, "deliver", work), as_json=as_json)
+
+
+@app.command()
+def failed(
+    ctx: typer.Context,
+    unit: Annotated[str, typer.Argument(metavar="UNIT", help="What has failed.")],
+    as_json: Json = False,
+) -> None:
+    """Tell the staff that a unit of systemd has failed; stdin says why. Once an hour for each."""
+    app_ = opened(ctx, *TIMES)
+    raise_alarm(app_.db, unit=unit, error=_said_on_stdin(), now=app_.now())
+    telegram, style = open_telegram(app_.settings), app_.settings.style
+    report = send_messages(app_.db, telegram, style, clock=app_.now)
+    finish(report, as_json=as_json)
+
+
+def _said_on_stdin() -> str:
+    return "" if sys.stdin.isatty() else sys.stdin.read(WORDS)
 
 
 def _begun(ctx: typer.Context, at: str | None, dry_run: bool, *needed: str) -> tuple[App, datetime]:

@@ -12,7 +12,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `chain`, `verification`: what a source says of a transaction, and what that is worth
 * `models`, `db`, `migrations`: the tables, and the two databases they live in
 * `plans`, `users`, `passes`, `outbox`: what is on sale, who is known, what ran, what must be told
-* `memberships`, `payments`: who is in, and the ledger
+* `memberships`, `payments`, `alarms`: who is in, the ledger, and word of what failed
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
 * `wire`, `service`, `tronscan`, `trongrid`: how TRON is asked
 * `settings`, `sources`, `app`: what the owner chose, and all of it put together
