@@ -28,7 +28,7 @@ COMMANDS = {
     "subscribers": "Who is in: list, show, claim, grant, revoke.",
     "payments": "The ledger of every hash ever claimed.",
     "stats": "Members, income, renewals, and what is coming due.",
-    "pass": "What the timers run: settle, remind, expire, deliver, audit-group.",
+    "pass": "What the timers run: settle, remind, expire, deliver, audit-group, failed.",
     "outbox": "What waits to be sent, and what was.",
     "messages": "What people are told: preview, check.",
     "audit": "Who changed what by hand.",

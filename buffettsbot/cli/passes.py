@@ -1,5 +1,6 @@
 """buffettsbot pass: what the timers run."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -30,6 +31,7 @@ from buffettsbot.cli.output import (
     when,
 )
 from buffettsbot.cli.table import Column
+from buffettsbot.core.alarms import raise_alarm
 from buffettsbot.core.app import App
 from buffettsbot.core.delivery import count_due, list_due
 from buffettsbot.core.delivery import deliver as send_messages
@@ -43,6 +45,8 @@ from buffettsbot.core.settlement import settle as settle_payments
 from buffettsbot.core.sources import open_chain, open_group, open_telegram
 
 app = typer.Typer(help="What the timers run.", **group_settings)
+
+WORDS = 4096
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what is due and change nothing.")]
 At = Annotated[
@@ -243,6 +247,24 @@ def audit_group(
         empty = "The group and the database agree."
         show_rows(report.items, columns, fields=(), empty=empty)
     finish(report, as_json=as_json, with_items=True)
+
+
+@app.command()
+def failed(
+    ctx: typer.Context,
+    unit: Annotated[str, typer.Argument(metavar="UNIT", help="What has failed.")],
+    as_json: Json = False,
+) -> None:
+    """Tell the staff that a unit of systemd has failed; stdin says why. Once an hour for each."""
+    app_ = opened(ctx, *TIMES)
+    raise_alarm(app_.db, unit=unit, error=_said_on_stdin(), now=app_.now())
+    telegram, style = open_telegram(app_.settings), app_.settings.style
+    report = send_messages(app_.db, telegram, style, clock=app_.now)
+    finish(report, as_json=as_json)
+
+
+def _said_on_stdin() -> str:
+    return "" if sys.stdin.isatty() else sys.stdin.read(WORDS)
 
 
 def _begun(ctx: typer.Context, at: str | None, dry_run: bool, *needed: str) -> tuple[App, datetime]:

@@ -1,5 +1,6 @@
 """buffettsbot serve: the HTTP API."""
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -18,6 +19,7 @@ from buffettsbot.core.sources import open_chain, open_telegram
 from buffettsbot.core.telegram import Telegram
 from buffettsbot.http.api import Api
 from buffettsbot.http.courier import Courier
+from buffettsbot.http.notify import Watchdog, notify
 from buffettsbot.http.server import Server
 
 app = typer.Typer(**command_settings)
@@ -49,11 +51,14 @@ def serve(
         queued=courier.call if courier else lambda: None,
     )
     server = Server(api.wsgi(), place, threads=THREADS)
-    server.stop_on_signals()
+    server.stop_on_signals(lambda: notify("STOPPING=1"))
     if app_.settings.api_token is None:
         say("No BUFFETTSBOT_API_TOKEN is set: everyone on this host may use the API.")
     say(f"Serving on {server.address}")
+    notify("READY=1")
+    watchdog = Watchdog(lambda: server.turning and app_.db.answers())
     server.run()
+    watchdog.stop()
     if courier is not None:
         courier.stop()
 
@@ -73,7 +78,8 @@ def _keep_to_one_core() -> None:
     """
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
+        with contextlib.suppress(PermissionError):  # a sandbox that forbids it
+            os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
 
 
 def _place(bind: str | None, settings: Settings) -> str:

@@ -15,6 +15,7 @@ From the bottom up, and imports point only downwards (import-linter keeps it so)
 * `plans`, `users`, `passes`, `outbox`: what is on sale, who is known, what ran, what must be told
 * `digests`, `sweeps`, `reminders`, `expiry`: what falls due with time, and what admins hear of it
 * `memberships`, `payments`, `statistics`: who is in, the ledger, and what both come to
+* `alarms`: word of what failed, to the staff
 * `settlement`, `claims`: a transaction hash becomes a membership, now or later
 * `grants`: a membership without a payment, or ended before its time
 * `django_import`, and what it is made of: the original system moves in

@@ -115,6 +115,16 @@ class Database:
             found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
             return found
 
+    def answers(self) -> bool:
+        """Return whether it can be read now."""
+        try:
+            with self.read() as session:
+                # of a table: SQLite answers a constant without its file
+                session.execute(text("SELECT version_num FROM alembic_version"))
+        except Unavailable:
+            return False
+        return True
+
     def check_version(self) -> None:
         """Raise NotAllowed, saying what to do, unless the data has the form this program knows."""
         found = self.version()

@@ -484,5 +484,8 @@ _SAMPLES: dict[str, dict[str, Any]] = {
             },
         ],
     },
-    "pass-failed": {"pass": "settle", "error": "The blockchain services do not answer."},
+    "pass-failed": {
+        "pass": "buffettsbot-pass@settle.service",
+        "error": "error: The database does not allow this. Check the rights of its user.",
+    },
 }

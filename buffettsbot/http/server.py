@@ -24,6 +24,7 @@ from buffettsbot.core.errors import Unavailable
 
 REQUEST_SECONDS = 30
 STOP_SECONDS = 25.0
+STUCK_SECONDS = 10.0
 CONNECTIONS = 800  # of the usual 1024 open files; the database and the chain need some too
 LARGEST_REQUEST = 1024 * 1024
 
@@ -115,6 +116,7 @@ class Server:
         self._listeners = [d for d in self._map.values() if isinstance(d, BaseWSGIServer)]
         for listener in self._listeners:
             listener.channel_class = _Channel
+        self._turned_at = time.monotonic()
         self._stopping = threading.Event()
         self._woken = threading.Event()
 
@@ -126,6 +128,11 @@ class Server:
             return f"unix:{name}"
         host = f"[{name[0]}]" if ":" in name[0] else name[0]
         return f"http://{host}:{name[1]}"
+
+    @property
+    def turning(self) -> bool:
+        """Whether `run` looks after its connections, each second at least."""
+        return time.monotonic() - self._turned_at < STUCK_SECONDS
 
     def run(self) -> None:
         """Serve until `stop`; then finish the requests in flight, for at most 25 seconds."""
@@ -140,19 +147,25 @@ class Server:
         self._woken.wait(1)  # what wakes us must not be closed while it is used
         wasyncore.close_all(self._map)
 
-    def stop(self, *_signal: object) -> None:
+    def stop(self) -> None:
         """End `run`; safe from any thread and from a signal handler, and to repeat."""
         self._stopping.set()
         if not self._woken.is_set():
             self._listeners[0].pull_trigger()
             self._woken.set()
 
-    def stop_on_signals(self) -> None:
-        """Let SIGTERM and SIGINT stop it gracefully."""
+    def stop_on_signals(self, told: Callable[[], None] = lambda: None) -> None:
+        """Let SIGTERM and SIGINT stop it gracefully; `told` hears of it first."""
+
+        def stop(*_signal: object) -> None:
+            told()
+            self.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
+            signal.signal(number, stop)
 
     def _turn(self) -> None:
+        self._turned_at = time.monotonic()
         wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
 
     def _busy(self) -> bool:
