@@ -555,3 +555,44 @@ def test_a_directory_keeps_the_newest_of_our_own(
     assert len(told["removed"]) == 2
     assert Path(told["file"]).parent == place
     assert archives.read(Path(told["file"])).rows["payment"] == 4
+
+
+def test_what_was_just_made_stays_though_a_clock_once_ran_ahead(
+    db: Database, tmp_path: Path
+) -> None:
+    story(db)
+    place = tmp_path / "backups"
+    place.mkdir()
+    ahead = [backups.back_up(db, place, now=NOW + n * 1000 * DAY).file for n in (1, 2)]
+    made = backups.back_up(db, place, now=NOW, keep=2)
+    assert made.removed == ahead[:1]
+    assert sorted(place.iterdir()) == [made.file, ahead[1]]
+    made = backups.back_up(db, place, now=NOW + DAY, keep=1)
+    assert list(place.iterdir()) == [made.file]
+
+
+def test_an_old_backup_that_cannot_be_removed_is_said(db: Database, tmp_path: Path) -> None:
+    place = tmp_path / "backups"
+    (place / "buffettsbot-20200101T000000Z.backup").mkdir(parents=True)
+    with pytest.raises(Unavailable, match="is made, but an old one cannot be removed"):
+        backups.back_up(db, place, now=NOW, keep=1)
+    assert len(list(place.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["back[1].up", "**.up"])
+def test_a_name_with_signs_of_the_shell_leaves_nothing_beside_it(
+    db: Database, tmp_path: Path, name: str
+) -> None:
+    place = tmp_path / "backups"
+    place.mkdir()
+    backups.back_up(db, place / name, now=NOW)
+    assert [path.name for path in place.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("about", ['"more": 1', '"size": 1, "created_at": "noon"', '"a": }'])
+def test_a_seal_that_says_what_we_do_not_know_is_refused(tmp_path: Path, about: str) -> None:
+    line = b"data\n" + b'{"buffettsbot_backup": 1, ' + about.encode() + b"}\n"
+    file = tmp_path / "of-tomorrow.backup"
+    file.write_bytes(line + hashlib.sha256(line).hexdigest().encode() + b"\n")
+    with pytest.raises(Invalid, match="does not know"):
+        archives.read(file)

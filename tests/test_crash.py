@@ -26,6 +26,7 @@ import pytest
 from crashing import PAUSE, Ending, Forge, Order, forge
 from helpers import (
     DAY,
+    broken,
     clean_env,
     fake_chain,
     ledger,
@@ -220,6 +221,7 @@ class Counts:
 
 def check_sent(world: World, doubts: set[tuple[int, datetime]], counts: Counts) -> None:
     """Hold what Telegram saw against the outbox: each at least once, twice what was in flight."""
+    assert broken(world.db, utcnow()) == []
     due, marked_due, most = (Counter[tuple[str, int, str]]() for _ in range(3))
     doubtful = Counter(number for number, _ in doubts)
     for row in rows(world.db, Outbox):

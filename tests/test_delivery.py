@@ -377,3 +377,65 @@ def test_a_removal_that_has_begun_is_finished(
     monkeypatch.setattr(Pacer, "turn", renewed_after_the_ban)
     run(db, telegram.bot(group=GROUP))
     assert [one["method"] for one in telegram.sent()] == ["banChatMember", "unbanChatMember"]
+
+
+def test_a_row_that_waited_its_lease_out_is_left_to_the_next_deliverer(
+    db: Database, telegram: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pauses one after the other may keep a row waiting until somebody else has it in hand."""
+    queue(db, 7)
+    clock, wait = Clock(), Pacer.turn
+
+    def long_wait(pacer: Pacer) -> None:
+        wait(pacer)
+        clock.now += timedelta(seconds=59)
+
+    monkeypatch.setattr(Pacer, "turn", long_wait)
+    assert run(db, telegram.bot(), clock).skipped == 1
+    monkeypatch.undo()
+    assert telegram.sent() == []
+    clock.now += MINUTE
+    assert run(db, telegram.bot(), clock).done == 1
+
+    def taken_by_another(pacer: Pacer) -> None:
+        wait(pacer)
+        with db.begin() as session:
+            taken = {"attempts": col(Outbox.attempts) + 1, "leased_until": NOW + DAY}
+            session.execute(update(Outbox).where(col(Outbox.chat_id) == 8).values(**taken))
+
+    queue(db, 8)
+    monkeypatch.setattr(Pacer, "turn", taken_by_another)
+    run(db, telegram.bot(), clock)
+    assert [one["chat_id"] for one in telegram.sent()] == [7]
+
+
+def test_one_row_that_cannot_be_made_into_a_message_stops_nobody_elses(
+    db: Database, telegram: World
+) -> None:
+    """As when a newer version on another host queued what this one does not know."""
+    queue(db, 7, kind="of-tomorrow")
+    queue(db, 8)
+    report = run(db, telegram.bot())
+    assert (report.done, report.skipped) == (1, 1)
+    first, second = rows(db, Outbox)
+    assert (first.status, second.status) == ("queued", "sent")
+    assert first.not_before > NOW
+    assert "Invalid" in first.error
+
+
+def test_a_number_that_became_anothers_settles_nothing(
+    db: Database, telegram: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup was restored while a message was under way."""
+    queue(db, 7)
+    send = Telegram.call
+
+    def send_and_restore(bot: Telegram, *args: Any, **kwargs: Any) -> Any:
+        result = send(bot, *args, **kwargs)
+        with db.begin() as session:
+            session.execute(update(Outbox).values(key="another", chat_id=8, leased_until=None))
+        return result
+
+    monkeypatch.setattr(Telegram, "call", send_and_restore)
+    deliver(db, telegram.bot(), STYLE, clock=lambda: NOW, limit=1)
+    assert states(db) == [(8, "queued")]

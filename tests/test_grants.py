@@ -30,7 +30,7 @@ from helpers import (
 from serving import bot_of, hosting
 from sqlalchemy import update
 
-from buffettsbot.core import grants, plans
+from buffettsbot.core import effects, grants, outbox, plans
 from buffettsbot.core.audit import By, list_audit
 from buffettsbot.core.claims import claim
 from buffettsbot.core.db import Database
@@ -399,3 +399,15 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(run: Commands, db: D
     run.inside("subscribers", "grant", "ann", "--days", "1").refused(2, "--reason")
     assert membership(db) == before
     assert rows(db, Audit) == []
+
+
+def test_a_revocation_takes_back_every_invitation(db: Database) -> None:
+    member(db)
+    with db.begin() as session:
+        outbox.queue(
+            session.connection(), key="invitation:7", kind="invitation", chat_id=7,
+            payload={}, now=NOW,
+        )  # fmt: skip
+    revoke(db, now=NOW + DAY)
+    inviting = {o.kind: o.status for o in rows(db, Outbox) if o.kind in effects.INVITING}
+    assert inviting == {"welcome": "cancelled", "invitation": "cancelled"}

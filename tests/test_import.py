@@ -19,6 +19,7 @@ from helpers import (
     DAY,
     EXPECTATION,
     NOW,
+    broken,
     buy,
     clean_env,
     hash_of,
@@ -136,7 +137,9 @@ def bring(
     db: Database, original: Original, now: datetime = NOW, *, dry_run: bool = False
 ) -> Imported:
     with open_original(original.url) as opened:
-        return bring_all(db, opened, actor="root", now=now, dry_run=dry_run)
+        imported = bring_all(db, opened, actor="root", now=now, dry_run=dry_run)
+    assert broken(db, now) == []
+    return imported
 
 
 def kinds(imported: Imported) -> Counter[str]:

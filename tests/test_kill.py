@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from helpers import clean_env, in_parallel, ledger, membership, person, rows, shop, staff
+from helpers import broken, clean_env, in_parallel, ledger, membership, person, rows, shop, staff
 from serving import (
     Bot,
     Clock,
@@ -106,6 +106,7 @@ def test_a_service_killed_twenty_times_loses_nothing(
     check_answers(app, story)
     counts = check_ledger(app, story)
     told = check_notices(app)
+    assert broken(app.db, utcnow()) == []
     app.db.close()
     with capsys.disabled():
         print(  # to stderr, which also xdist's workers show

@@ -1,14 +1,16 @@
 """The remind pass, on both databases: promise 5, everyone due is told once."""
 
 import json
+import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from helpers import DAY, MINUTE, NOW, buy, hash_of, in_parallel, member, person, rows, shop, staff
 from sqlalchemy import update
 from sqlmodel import col
 
-from buffettsbot.core import sweeps
+from buffettsbot.core import reminders, sweeps
 from buffettsbot.core.db import Database
 from buffettsbot.core.models import Outbox
 from buffettsbot.core.reminders import due_reminders, remind
@@ -165,3 +167,26 @@ def test_names_of_every_kind_survive_the_database_s_json(db: Database) -> None:
     (row,) = [row for row in rows(db, Outbox) if row.kind == "reminder"]
     assert row.payload["first_name"] == odd
     assert json.loads(json.dumps(row.payload)) == row.payload
+
+
+def test_a_renewal_while_reminders_are_queued_takes_its_own_back(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member(db)
+    moment = END - DAY / 2
+    renewals: list[threading.Thread] = []
+    queue_each = sweeps.queue_each
+
+    def renewed_meanwhile(*args: Any, **kwargs: Any) -> int:
+        queued = queue_each(*args, **kwargs)
+        if not renewals:
+            renewals.append(threading.Thread(target=lambda: buy(db, hash_of(60), now=moment)))
+            renewals[0].start()
+            renewals[0].join(0.5)  # it has to wait until the reminders are there to be taken back
+        return queued
+
+    monkeypatch.setattr(reminders, "queue_each", renewed_meanwhile)
+    remind(db, now=moment, days=DAYS)
+    renewals[0].join()
+    left = [row.kind for row in rows(db, Outbox) if row.status == "queued" and row.chat_id == 7]
+    assert left == ["welcome", "renewal"]

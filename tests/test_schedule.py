@@ -5,6 +5,7 @@ import datetime as datetimes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -386,3 +387,29 @@ def test_everything_that_is_wrong_is_named_at_the_start(sqlite_url: str) -> None
     said = run.inside("schedule").refused(4)
     for name in ("WALLET", "TELEGRAM_TOKEN", "TIMEZONE", "REMINDER_DAYS", "LANGUAGE"):
         assert f"BUFFETTSBOT_{name} " in said
+
+
+def test_no_module_of_the_directory_one_is_in_is_taken_for_ours(tmp_path: Path) -> None:
+    """Somebody left a `buffettsbot` where an admin starts the command."""
+    (tmp_path / "buffettsbot").mkdir()
+    (tmp_path / "buffettsbot" / "__init__.py").touch()
+    (tmp_path / "buffettsbot" / "__main__.py").write_text("open('taken', 'w')")
+    script = (
+        "import sys; sys.argv[0] = 'buffettsbot'\n"
+        "from buffettsbot.cli.children import Children\n"
+        "children = Children({'settle': 60.0})\n"
+        "children.start('settle')\n"
+        "while not (ended := children.tend()): pass\n"
+        "print(ended)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        cwd=tmp_path,
+        env=clean_env(f"sqlite:///{tmp_path}/x.db") | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Ended(name='settle'" in done.stdout, done
+    assert not (tmp_path / "taken").exists()

@@ -39,7 +39,7 @@ from buffettsbot.core import settlement
 from buffettsbot.core.chain import Chain, ChainTransaction
 from buffettsbot.core.claims import claim
 from buffettsbot.core.db import Database
-from buffettsbot.core.errors import Unavailable
+from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.memberships import Raced
 from buffettsbot.core.models import Outbox, PassRun, Payment, Subscription
 from buffettsbot.core.passes import Report, recorded
@@ -531,3 +531,27 @@ def test_a_customer_whose_membership_never_stands_still_is_a_failure_not_a_loop(
     assert counts(settled(db, {HASH: paid(HASH)})) == (1, 0, 0, 1)
     monkeypatch.undo()
     assert counts(settled(db, {HASH: paid(HASH)}, now=NOW + 5 * MINUTE)) == (1, 1, 0, 0)
+
+
+def test_a_number_that_became_anothers_settles_nothing(db: Database) -> None:
+    """A backup was restored while the chain was asked: the number is another's claim now."""
+    person(db, 8, "bob")
+
+    def restored(transaction_hash: str) -> ChainTransaction:
+        with db.begin() as session:
+            session.execute(update(Payment).values(transaction_hash=hash_of(0xB0B), customer_id=8))
+        return paid(transaction_hash)
+
+    with pytest.raises(Conflict, match="Claim it again"):
+        claim(
+            db,
+            fake_chain({HASH: restored}),
+            EXPECTATION,
+            person=7,
+            period="1 month",
+            transaction_hash=HASH,
+            now=NOW,
+        )
+    (standing,) = ledger(db)
+    assert (standing.customer_id, standing.status) == (8, "pending")
+    assert rows(db, Subscription) == rows(db, Outbox) == []

@@ -1,5 +1,6 @@
 """The wire: hard limits on time and size over a real socket, and no secret in any word."""
 
+import base64
 import socket
 import threading
 import time
@@ -24,6 +25,42 @@ def test_an_answer_comes_back_whole_whatever_its_status(wire: Wire, loopback: Lo
     reply = wire.ask("GET", loopback.url + "/x", params={"hash": "abc"})
     assert (reply.status, reply.body, reply.headers["Retry-After"]) == (404, b"gone", "7")
     assert loopback.asked[0].query == {"hash": ["abc"]}
+
+
+def test_a_password_in_the_url_is_sent_and_never_told(wire: Wire, loopback: Loopback) -> None:
+    behind = loopback.url.replace("://", "://owner:s%40cret@")
+    wire.ask("GET", behind)
+    token = base64.b64encode(b"owner:s@cret").decode()
+    assert loopback.asked[0].headers["authorization"] == f"Basic {token}"
+    loopback.answer = Answer(reset=True)
+    with pytest.raises(NoAnswer) as told:
+        wire.ask("GET", behind)
+    assert "cret" not in str(told.value)
+
+
+def test_a_server_that_closes_after_an_answer_is_asked_again(wire: Wire) -> None:
+    """What it closed is not used again; what breaks under a question may have been carried out."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for _ in range(2):
+                with server.accept()[0] as caller:
+                    caller.recv(65_536)
+                    caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            with server.accept()[0] as caller:
+                caller.recv(65_536)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert wire.ask("GET", url).body == b"ok"
+        time.sleep(0.05)  # the end of that connection is on its way
+        assert wire.ask("GET", url).body == b"ok"
+        time.sleep(0.05)
+        with pytest.raises(NoAnswer) as broken:
+            wire.ask("GET", url)
+        assert broken.value.sent
+        answering.join()
 
 
 def test_a_redirect_is_not_followed(wire: Wire, loopback: Loopback) -> None:

@@ -14,7 +14,10 @@ from typing import IO, Any
 
 END_SECONDS = 10.0
 MOST_WORDS = 20_000
-PROGRAM = (sys.executable, "-m", "buffettsbot", "pass")
+# The command looks for no modules in the directory that somebody happens to be in; nor may these,
+# unless they are started as we were: python -m buffettsbot.
+_SAFELY = () if sys.argv[0].endswith("__main__.py") else ("-P",)
+PROGRAM = (sys.executable, *_SAFELY, "-m", "buffettsbot", "pass")
 PR_SET_PDEATHSIG = 1
 
 

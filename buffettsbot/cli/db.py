@@ -163,7 +163,9 @@ def restore(
     """Replace all data by those of a backup.
 
     In one step, or not at all: a backup that is damaged, or a newer program's, is refused. Stop the
-    services first, or what they have in hand meets data that do not know it.
+    services first, or what they have in hand meets data that do not know it. Take only a backup
+    that you made yourself: one for PostgreSQL is a script, and what it says is done with your
+    rights.
     """
     app_ = opened(ctx, *TIMES, prepared=False)
     archive = backups.examine(app_.db, file)

@@ -7,6 +7,7 @@ can neither be lost nor be taken for another's, as a file beside it can.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -59,7 +60,8 @@ def written(target: Path, *, overwrite: bool) -> Iterator[Path]:
             _put(partial, target, overwrite)
             _sync(target.parent)
         finally:
-            for left in target.parent.glob(f"{partial.name}*"):  # SQLite has files beside its own
+            name = glob.escape(partial.name)
+            for left in target.parent.glob(f"{name}*"):  # SQLite has files beside its own
                 left.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(target, error) from None
@@ -137,10 +139,13 @@ def _read(path: Path) -> Archive:
                 f"{path} is damaged: it is not what was written. Nothing was changed; "
                 "take another backup."
             )
-    about = json.loads(found[1])
-    if about.pop("buffettsbot_backup") != 1:
-        raise Invalid(f"{path} was written in a form that this program does not know. Update it.")
-    return Archive(**about | {"created_at": datetime.fromisoformat(about["created_at"])})
+    try:
+        about = json.loads(found[1])
+        if about.pop("buffettsbot_backup") == 1:
+            return Archive(**about | {"created_at": datetime.fromisoformat(about["created_at"])})
+    except (ValueError, TypeError, KeyError):  # it says more, or less, than we know of
+        pass
+    raise Invalid(f"{path} was written in a form that this program does not know. Update it.")
 
 
 def _digest(file: BinaryIO, length: int) -> str:

@@ -11,7 +11,7 @@ from buffettsbot.core import archives, audit, postgresql_dump, sqlite_dump
 from buffettsbot.core.archives import PARTIAL, Archive
 from buffettsbot.core.audit import By
 from buffettsbot.core.db import SCHEMA_VERSION, Database
-from buffettsbot.core.errors import NotAllowed
+from buffettsbot.core.errors import NotAllowed, Unavailable
 
 _NAME = "buffettsbot-%Y%m%dT%H%M%SZ.backup"
 _OURS = re.compile(r"buffettsbot-\d{8}T\d{6}Z\.backup", re.ASCII)
@@ -58,7 +58,7 @@ def back_up(
             rows=rows,
         )
         archives.seal(partial, archive)
-    return Backup(file, archive, _rotated(target, keep, now) if keep else [])
+    return Backup(file, archive, _rotated(file, keep, now) if keep else [])
 
 
 def examine(db: Database, source: Path) -> Archive:
@@ -116,16 +116,24 @@ def _version(db: Database) -> str:
     return found
 
 
-def _rotated(directory: Path, keep: int, now: datetime) -> list[Path]:
-    """Remove all but the newest of our backups, and what killed ones left; return the backups.
+def _rotated(made: Path, keep: int, now: datetime) -> list[Path]:
+    """Remove all but `made` and the newest other backups, and what killed ones left; return the
+    backups that were removed.
 
-    Only files named as we name them are looked at: a directory may hold others.
+    Only files named as we name them are looked at: a directory may hold others. A clock that once
+    ran ahead left names that seem newer for ever: the one just made stays all the same.
     """
-    ours = sorted(path for path in directory.iterdir() if _OURS.fullmatch(path.name))
-    old = ours[:-keep]
-    for path in old:
-        path.unlink(missing_ok=True)
-    for path in directory.iterdir():
-        if _LEFT.fullmatch(path.name) and path.lstat().st_mtime < (now - _LEFT_AFTER).timestamp():
+    try:
+        here = sorted(made.parent.iterdir())
+        others = [path for path in here if _OURS.fullmatch(path.name) and path != made]
+        old = others[: max(0, len(others) + 1 - keep)]
+        before = (now - _LEFT_AFTER).timestamp()
+        left = [p for p in here if _LEFT.fullmatch(p.name) and p.lstat().st_mtime < before]
+        for path in (*old, *left):
             path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"The backup {made} is made, but an old one cannot be removed: {error.strerror}. "
+            f"Check who owns what is in {made.parent}."
+        ) from None
     return old

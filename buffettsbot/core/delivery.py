@@ -5,6 +5,7 @@ in parallel: at most 30 calls a second in all, one a second to a chat, 20 a minu
 was in flight when a process died is sent again, and says so: Telegram knows no idempotency key.
 """
 
+import logging
 import math
 import threading
 import time
@@ -15,13 +16,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from buffettsbot.core import leases
 from buffettsbot.core.db import Database
 from buffettsbot.core.digests import Digest
 from buffettsbot.core.effects import carry_out
-from buffettsbot.core.errors import NotAllowed
+from buffettsbot.core.errors import NotAllowed, Unavailable
 from buffettsbot.core.messages import Style
 from buffettsbot.core.models import OUTBOX
 from buffettsbot.core.pacing import LONGEST_WAIT, Pacer, pause_everyone, pause_left
@@ -35,8 +36,11 @@ from buffettsbot.core.telegram import (
     Trouble,
 )
 
+log = logging.getLogger(__name__)
+
 LEASE = "deliver"
 LEASE_TIME = timedelta(seconds=60)
+CALLS_TIME = timedelta(seconds=20)  # how long the lease has to last when a row's calls begin
 BATCH = 30
 REFILL = 10  # the next are claimed while so many are under way, so that no turn is lost
 WORKERS = 16
@@ -49,7 +53,8 @@ TROUBLES_IN_A_ROW = 5
 
 
 class _TakenBack(Exception):
-    """The row was cancelled after it was claimed, and before anything of it was done."""
+    """The row is not ours any more: it was cancelled, or it waited for its turn too long. Nothing
+    of it was done."""
 
 
 @dataclass
@@ -209,6 +214,11 @@ def _send(run: _Run, row: Any) -> None:
         return
     except TelegramError as error:
         outcome = error
+    except Unavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 -- one row's trouble, a bug included, must not stop the others
+        log.exception("message %s cannot be sent", row.id)
+        outcome = TelegramError(f"it cannot be sent ({type(error).__name__}); the log says more")
     gap = CHAT_SECONDS if row.chat_id > 0 else GROUP_SECONDS
     with run.lock:
         run.free_at[row.chat_id] = time.monotonic() + gap
@@ -228,16 +238,21 @@ def _skip(run: _Run, row: Any) -> None:
 
 def _turns(run: _Run, row: Any) -> Callable[[], None]:
     """Return how this row waits for its turns. A renewal may take it back while it waits for the
-    first; what has begun is finished."""
+    first, and another deliverer once its lease is over; what has begun is finished."""
     begun = False
 
     def turn() -> None:
         nonlocal begun
         run.pacer.turn()
         if not begun:
-            query = select(OUTBOX.c.status).where(OUTBOX.c.id == row.id)
+            query = select(OUTBOX.c.id).where(
+                _this(row),
+                OUTBOX.c.status == "queued",
+                OUTBOX.c.attempts == row.attempts + 1,
+                OUTBOX.c.leased_until >= run.clock() + CALLS_TIME,
+            )
             with run.db.read() as session:
-                if session.scalar(query) != "queued":
+                if session.scalar(query) is None:
                     raise _TakenBack
         begun = True
 
@@ -283,9 +298,14 @@ def _after(now: datetime, row: Any, outcome: TelegramError | None) -> dict[str, 
     }
 
 
+def _this(row: Any) -> ColumnElement[bool]:
+    """By more than its number: where a backup was restored, the number may be another's."""
+    return and_(OUTBOX.c.id == row.id, OUTBOX.c.key == row.key)
+
+
 def _settle(run: _Run, row: Any, **values: Any) -> None:
     with run.db.begin() as session:
-        session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
+        session.execute(update(OUTBOX).where(_this(row)).values(**values))
 
 
 def _give_up(run: _Run, row: Any, why: TelegramError | None, values: dict[str, Any]) -> None:
@@ -294,5 +314,5 @@ def _give_up(run: _Run, row: Any, why: TelegramError | None, values: dict[str, A
     name = row.payload.get("telegram_username") if about_themselves else None
     person = {"chat_id": row.chat_id, "telegram_username": name, "error": str(why)}
     with run.telling, run.db.begin() as session:
-        session.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
+        session.execute(update(OUTBOX).where(_this(row)).values(**values))
         run.digest.add(session.connection(), {"failed": 1, "people": [person]}, run.clock())

@@ -27,7 +27,7 @@ MOST_DAYS = 3660
 SHORTEST = timedelta(seconds=1)
 Found = Row[*tuple[Any, ...]]
 # What a revocation overtakes: nobody is invited to where they may not be.
-INVITING = ("welcome", "renewal")
+INVITING = ("welcome", "renewal", "invitation")
 
 
 @dataclass(frozen=True)

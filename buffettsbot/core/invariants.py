@@ -70,6 +70,9 @@ def _canonical(transaction_hash: ColumnElement[str]) -> ColumnElement[str]:
 
 
 _ACCEPTED = PAYMENT.c.status == "accepted"
+# `db import-django` burns whatever the original took for a hash, and its periods are as they were
+# there: some empty, some beside those sold here, some nobody's.
+_SOLD_HERE = func.coalesce(cast(PAYMENT.c.evidence, String), "").not_like('[{"source": "imported"%')
 _OPEN = PAYMENT.c.status.in_(["pending", "held"])
 _OWN = PAYMENT.c.customer_id == SUBSCRIPTION.c.customer_id
 _IS_GRANT = SUBSCRIPTION.c.transaction_hash.startswith("grant-")
@@ -87,15 +90,16 @@ _PERIODS = select(
     )
     .label("earlier_end"),
 )
-_IN_A_ROW = _PERIODS.where(_ACCEPTED, PAYMENT.c.period_start.is_not(None)).subquery()
+_IN_A_ROW = _PERIODS.where(_ACCEPTED, _SOLD_HERE, PAYMENT.c.period_start.is_not(None)).subquery()
+_MISSPELT = PAYMENT.c.transaction_hash != _canonical(PAYMENT.c.transaction_hash)
 _LIVE_HASHES = (
     select(_canonical(PAYMENT.c.transaction_hash).label("spelt"))
-    .where(PAYMENT.c.status.in_(LIVE))
+    .where(PAYMENT.c.status.in_(LIVE), or_(_SOLD_HERE, ~_MISSPELT))
     .subquery()
 )
 _PAID_UNTIL = (
     select(PAYMENT.c.customer_id, func.max(PAYMENT.c.period_end).label("paid_until"))
-    .where(_ACCEPTED)
+    .where(_ACCEPTED, _SOLD_HERE)
     .group_by(PAYMENT.c.customer_id)
     .subquery()
 )
@@ -111,7 +115,7 @@ INVARIANTS = (
                 PAYMENT.c.period_start.is_(None),
                 PAYMENT.c.period_end.is_(None),
                 PAYMENT.c.decided_at.is_(None),
-                PAYMENT.c.period_end <= PAYMENT.c.period_start,
+                _SOLD_HERE & (PAYMENT.c.period_end <= PAYMENT.c.period_start),
             ),
         ),
     ),
@@ -122,6 +126,7 @@ INVARIANTS = (
         "approved it.",
         select(PAYMENT.c.transaction_hash).where(
             _ACCEPTED,
+            _SOLD_HERE,
             PAYMENT.c.evidence.is_not(None),
             func.coalesce(PAYMENT.c.amount, 0) <= 0,
             ~_by_hand("payments approve", PAYMENT.c.transaction_hash),
@@ -150,9 +155,7 @@ INVARIANTS = (
         "hash-misspelt",
         "payment",
         "The hash is not written in the one spelling by which it would be known again.",
-        select(PAYMENT.c.transaction_hash).where(
-            PAYMENT.c.transaction_hash != _canonical(PAYMENT.c.transaction_hash)
-        ),
+        select(PAYMENT.c.transaction_hash).where(_SOLD_HERE, _MISSPELT),
     ),
     Invariant(
         "payment-overdue",
@@ -193,6 +196,7 @@ INVARIANTS = (
         select(SUBSCRIPTION.c.customer_id).where(
             ~_GRANTED,
             ~exists().where(_ACCEPTED, _OWN, PAYMENT.c.period_end >= SUBSCRIPTION.c.end_date),
+            ~exists().where(_ACCEPTED, _OWN, ~_SOLD_HERE),
         ),
     ),
     Invariant(

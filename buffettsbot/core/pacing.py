@@ -28,18 +28,26 @@ class Pacer:
     def __init__(self) -> None:
         self._next = 0.0
         self._given: deque[float] = deque(maxlen=CALLS_A_SECOND)
+        self._queue = threading.Lock()
         self._lock = threading.Lock()
 
     def turn(self) -> None:
-        """Wait for this thread's turn."""
+        """Wait for this thread's turn. Nobody who sleeps here keeps a pause waiting."""
+        with self._queue:
+            while (left := self._take()) > 0:
+                time.sleep(left)
+
+    def _take(self) -> float:
+        """Take the next turn if its time has come; else return the seconds until then."""
         with self._lock:
             if len(self._given) == CALLS_A_SECOND:
                 self._next = max(self._next, self._given[0] + SECOND)
-            while (left := self._next - time.monotonic()) > 0:
-                time.sleep(left)
             now = time.monotonic()
+            if self._next > now:
+                return self._next - now
             self._given.append(now)
             self._next = max(self._next, now - STEP) + STEP
+            return 0.0
 
     def pause(self, seconds: float) -> None:
         """Give no turn before so many seconds have passed."""
@@ -55,5 +63,7 @@ def pause_left(db: Database, now: datetime) -> float:
 
 def pause_everyone(db: Database, now: datetime, seconds: float) -> None:
     """Keep everyone from Telegram for so long: whoever comes next, on any host."""
+    if pause_left(db, now) >= seconds:
+        return
     until = now + timedelta(seconds=seconds)
     leases.take(db, PAUSE, holder="telegram", now=now, until=until)

@@ -7,7 +7,7 @@ counts. A reminder's key names the customer, the end and the threshold: promise 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, and_, select
 
 from buffettsbot.core.db import Database
 from buffettsbot.core.digests import Digest
@@ -38,11 +38,16 @@ def remind(
         for span in spans(db, untold, None if limit is None else limit - report.due):
             with db.begin() as session:
                 connection = session.connection()
+                # A renewal takes back what is queued, so it comes before all of this, or after.
+                here = and_(due, span.condition)
+                connection.execute(
+                    select(SUBSCRIPTION.c.customer_id).where(here).with_for_update(read=True)
+                )
                 told = [
                     queue_each(
                         connection,
                         kind=kind,
-                        where=and_(due, span.condition),
+                        where=here,
                         now=now,
                         extra={"days": threshold},
                         key_end=str(threshold),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select, true, update
+from sqlalchemy import and_, bindparam, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -126,7 +126,10 @@ def _settled(db: Database, change: _Change) -> Entry:
                 return _settle_in(session.connection(), change)
         except _Overtaken:
             with db.read() as session:
-                return Entry(*session.execute(_ENTRY, {"payment": change.payment.id}).one())
+                row = session.execute(_ENTRY, _named(change.payment)).first()
+            if row is None:  # a backup was restored meanwhile
+                raise Conflict("This claim is not known any more. Claim it again.") from None
+            return Entry._make(row)
         except (Raced, IntegrityError):
             continue
     raise Conflict("This customer's membership is being changed by others. Try again.")
@@ -184,12 +187,25 @@ class _Overtaken(Exception):
     """The payment is not pending any more; nothing of this transaction may stay."""
 
 
-_ENTRY = select(*ENTRY).where(PAYMENT.c.id == bindparam("payment"))
-_SETTLE = (
-    update(PAYMENT)
-    .where(PAYMENT.c.id == bindparam("payment"), PAYMENT.c.status == bindparam("seen_status"))
-    .returning(*ENTRY)
+# By more than its number: where a backup was restored, the number may be another's.
+_THIS = and_(
+    PAYMENT.c.id == bindparam("payment"),
+    PAYMENT.c.transaction_hash == bindparam("seen_hash"),
+    PAYMENT.c.customer_id == bindparam("seen_customer"),
 )
+_ENTRY = select(*ENTRY).where(_THIS)
+_SETTLE = (
+    update(PAYMENT).where(_THIS, PAYMENT.c.status == bindparam("seen_status")).returning(*ENTRY)
+)
+
+
+def _named(payment: Entry) -> dict[str, Any]:
+    return {
+        "payment": payment.id,
+        "seen_hash": payment.transaction_hash,
+        "seen_customer": payment.customer_id,
+    }
+
 
 # One customer's payments queue up at this lock, so that two of them cannot both read the old end.
 _PARTIES = (
@@ -226,7 +242,7 @@ def _settle_in(connection: Connection, change: _Change) -> Entry:
             duration=PERIODS[parties["plan"]],
             now=change.now,
         )
-    seen = {"payment": payment.id, "seen_status": payment.status}
+    seen = _named(payment) | {"seen_status": payment.status}
     changed = connection.execute(_SETTLE, values | seen).first()
     if changed is None:
         raise _Overtaken
@@ -385,11 +401,7 @@ def _due(db: Database, now: datetime, limit: int | None) -> list[Entry]:
 
 def _leased(db: Database, payment: Entry, now: datetime) -> Entry | None:
     """Keep other settlers off this payment while it is asked about; None when one was faster."""
-    seen = {
-        "payment": payment.id,
-        "seen_status": "pending",
-        "seen_check": payment.next_check_at,
-    }
+    seen = _named(payment) | {"seen_status": "pending", "seen_check": payment.next_check_at}
     with db.begin() as session:
         row = session.execute(_LEASE, seen | {"next_check_at": now + FIRST_CHECK}).first()
     return None if row is None else Entry._make(row)

@@ -119,6 +119,8 @@ class Wire:
             asked = httpx.Request(
                 method, url, headers=HEADERS | (headers or {}), extensions=_LIMITS, **request
             )
+            if asked.url.userinfo:  # a node of the owner's, behind a password
+                next(httpx.BasicAuth(asked.url.username, asked.url.password).auth_flow(asked))
             with contextlib.closing(self._transport.handle_request(asked)) as response:
                 return Reply(response.status_code, response.headers, _whole_body(response))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
