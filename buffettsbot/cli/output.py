@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal
 from itertools import chain, islice
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from buffettsbot.cli.table import GAP, Column, cells, fitted, printable, widths_of
+from buffettsbot.core.money import to_usdt
 
 PAGE_ROWS = 500
 
@@ -75,6 +77,16 @@ def handle(username: str | None, chat_id: int) -> str:
 def when(value: datetime | None, zone: ZoneInfo, form: str = "%d %b %Y %H:%M") -> str:
     """Return a time as people read it, in the owner's zone."""
     return value.astimezone(zone).strftime(form) if value else "–"
+
+
+def usdt(micro: int) -> str:
+    """Return an amount for people: 12500500000 → "12,500.5"."""
+    return f"{Decimal(to_usdt(micro)):,f}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share for people, a dash where there is none."""
+    return "–" if share is None else f"{share:.0%}"
 
 
 def bar(share: float, width: int) -> str:

@@ -2,14 +2,23 @@
 
 import sys
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from buffettsbot.cli.files import write_private
 from buffettsbot.cli.options import Json, command_settings, opened
-from buffettsbot.cli.output import bar, field, say, show_object, show_rows, show_styled, when
+from buffettsbot.cli.output import (
+    bar,
+    field,
+    percent,
+    say,
+    show_object,
+    show_rows,
+    show_styled,
+    usdt,
+    when,
+)
 from buffettsbot.cli.table import Column
 from buffettsbot.core.money import to_usdt
 from buffettsbot.core.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
@@ -112,16 +121,6 @@ def _month(month: Month) -> dict[str, Any]:
         "waiting": month.waiting,
         "renewal_rate": month.renewal_rate,
     }
-
-
-def usdt(micro: int) -> str:
-    """Return an amount for people: 12500500000 → "12,500.5"."""
-    return f"{Decimal(to_usdt(micro)):,f}"
-
-
-def percent(share: float | None) -> str:
-    """Return a share for people, a dash where there is none."""
-    return "–" if share is None else f"{share:.0%}"
 
 
 def span(days: Sequence[DueDay]) -> str:

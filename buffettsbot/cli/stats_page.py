@@ -14,8 +14,7 @@ from typing import Any
 import pygal
 from pygal.style import Style
 
-from buffettsbot.cli.output import when
-from buffettsbot.cli.stats import percent, usdt
+from buffettsbot.cli.output import percent, usdt, when
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.statistics import Month, Statistics
 
