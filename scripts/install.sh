@@ -263,8 +263,12 @@ completions() { # RELEASE
     fish:fish/vendor_completions.d/buffettsbot.fish; do
     place=/usr/local/share/${shell#*:}
     install -d "$(dirname "$place")"
-    (cd / && _BUFFETTSBOT_COMPLETE=source_${shell%%:*} "$1/bin/buffettsbot" >"$place")
+    # zsh wants #compdef in the first line, where typer leaves an empty one.
+    (cd / && _BUFFETTSBOT_COMPLETE=source_${shell%%:*} "$1/bin/buffettsbot" | sed '/./,$!d' >"$place")
   done
+  # zsh loads the file at the first TAB, which is to be answered, too.
+  # shellcheck disable=SC2016
+  echo '_buffettsbot_completion "$@"' >>/usr/local/share/zsh/site-functions/_buffettsbot
   [ ! -f "$1/buffettsbot.1" ] || install -D -m 644 "$1/buffettsbot.1" /usr/local/share/man/man1/buffettsbot.1
 }
 

@@ -213,7 +213,7 @@ transactions = st.builds(
     final=st.booleans(),
     succeeded=st.booleans(),
     block=st.none() | st.integers(),
-    time=st.none() | st.datetimes(timezones=st.timezones()),
+    time=st.none() | st.datetimes(timezones=st.just(UTC)),
     transfers=st.lists(transfers, max_size=4).map(tuple),
     risky=st.booleans(),
 )

@@ -1,10 +1,12 @@
-"""What is said about the commands is true: their help, the README, and the hints in messages."""
+"""What is said about the commands is true: help, README, docs/, and the hints in messages."""
 
 import ast
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,13 @@ from helpers import clean_env
 import buffettsbot
 from buffettsbot.cli import COMMANDS, app
 from buffettsbot.core import errors
+from buffettsbot.core.db import Database
+from buffettsbot.core.settings import PREFIX, Settings
+from buffettsbot.http.metrics import Metrics
 
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
 PACKAGE = Path(buffettsbot.__file__).parent
 HEAVY = ("alembic", "bottle", "httpx", "psycopg", "rich", "sqlalchemy", "sqlmodel")
 
@@ -132,6 +139,29 @@ def test_completion_of_a_command_is_as_fast() -> None:
     assert set(shown.split()) == GROUPS["plans"]
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed_for_every_shell(shell: str, tmp_path: Path) -> None:
+    script, loaded = _imported(_BUFFETTSBOT_COMPLETE=f"source_{shell}")
+    assert "buffettsbot" in script
+    assert loaded == []
+    file = tmp_path / "completion"
+    file.write_text(script, encoding="utf-8")
+    if shutil.which(shell):
+        assert _runs(shell, "-n", str(file)).returncode == 0
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_of_a_command_is_fast_in_other_shells(shell: str) -> None:
+    asked = {
+        "_BUFFETTSBOT_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "buffettsbot p",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    shown, loaded = _imported(**asked)
+    assert all(name in shown for name in COMMANDS if name.startswith("p"))
+    assert set(loaded) <= {"rich"}  # which Typer takes to tell these shells what each is for
+
+
 # The README
 
 
@@ -168,18 +198,36 @@ def _all_errors(kind: type[errors.BuffettsbotError] | None = None) -> list[Any]:
     return [k("x") for k in kinds] + [e for k in kinds for e in _all_errors(k)]
 
 
-def _typed_in_readme() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", _readme(), re.DOTALL)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("buffettsbot ")]
+# The pages
 
 
-def test_what_the_readme_types_can_be_typed() -> None:
-    typed = _typed_in_readme()
-    assert len(typed) >= 5
+def _read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def _typed(page: Path) -> Iterator[str]:
+    """Yield every command that a page tells people to type, in a block or within a sentence."""
+    text = _read(page)
+    blocks = re.findall(r"```(?:sh|bash)?\n(.*?)```", text, re.DOTALL)
+    inline = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", inline)]
+    for line in [*(line for block in blocks for line in block.splitlines()), *spans]:
+        words = re.sub(r"^\s*(sudo |[A-Z_]+=\S* )*", "", line.split("  #")[0]).strip()
+        if words.split(" ")[0] in set(COMMANDS) and " " in words:
+            yield words
+        elif words.startswith("buffettsbot "):
+            yield words.removeprefix("buffettsbot ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_types_can_be_typed(page: Path) -> None:
+    typed = list(_typed(page))
     for line in typed:
-        words = shlex.split(line)[1:]
-        _check(words, line)
+        words = shlex.split(line)
+        if not words[0].startswith("-"):
+            _check(words, line)
+    few = {"settings.md": 1, "api.md": 4, "README.md": 4}
+    assert len(typed) >= few.get(page.name, 10)
 
 
 def _check(words: list[str], where: str) -> None:
@@ -190,6 +238,120 @@ def _check(words: list[str], where: str) -> None:
     for word in words:
         if word.startswith("--"):
             assert word in known | {"--help"}, where
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return where links into a page may point, as its headings are known on the web."""
+    headings = re.findall(r"^#+ (.+)$", _read(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for path, _, anchor in re.findall(r"\]\(([^)#\s]*)(#([^)\s]+))?\)", _read(page)):
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), f"{page.name}: {path}"
+        if anchor:
+            assert anchor in _anchors(target), f"{page.name}: {path}#{anchor}"
+
+
+def test_the_readme_is_one_page_and_names_every_other() -> None:
+    assert len(_readme().splitlines()) <= 110
+    assert all(f"docs/{page.name}" in _readme() for page in PAGES[1:])
+
+
+def test_the_readme_says_why_each_dependency_is_there() -> None:
+    project = tomllib.loads(_read(ROOT / "pyproject.toml"))["project"]
+    table = _readme().partition("## Dependencies")[2]
+    for wanted in project["dependencies"]:
+        name = re.split(r"[\[><=]", wanted)[0]
+        assert re.search(rf"^\|.*\b{name}\b.*\|.+\|$", table, re.MULTILINE), name
+
+
+def _said_by_the_program() -> str:
+    """Return all words that stand in the program, each text on a line."""
+    words = [
+        node.value
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(_read(path)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return "\n".join(" ".join(text.split()) for text in words)
+
+
+def test_the_symptoms_in_the_guide_are_the_programs_own_words() -> None:
+    said = _said_by_the_program()
+    symptoms = re.findall(r"^> (.+)$", _read(DOCS / "admin.md"), re.MULTILINE)
+    assert len(symptoms) >= 15
+    for symptom in symptoms:
+        for piece in symptom.split("…"):
+            assert piece.strip() in said, symptom
+
+
+def test_every_setting_is_documented_with_its_default(settings_env: Path) -> None:
+    rows = dict(
+        re.findall(r"^\| `BUFFETTSBOT_(\w+)` \| (.+?) \|", _read(DOCS / "settings.md"), re.M)
+    )
+    assert {name.lower() for name in rows} == set(Settings.model_fields)
+    for name, default in rows.items():
+        if default.startswith("`"):
+            given = Settings(**{name.lower(): default.strip("`")})
+            assert getattr(given, name.lower()) == getattr(Settings(), name.lower()), name
+        else:
+            assert getattr(Settings(), name.lower()) is None, name
+
+
+def test_every_setting_that_a_page_names_exists() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "ENV_FILE"}
+    for page in PAGES:
+        assert set(re.findall(r"BUFFETTSBOT_[A-Z_]+[A-Z]", _read(page))) <= known, page.name
+
+
+def test_the_metrics_that_the_guide_names_are_there(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    try:
+        there = set(re.findall(r"^# TYPE (buffettsbot_\w+)", Metrics(db).text().decode(), re.M))
+    finally:
+        db.close()
+    named = set(re.findall(r"\bbuffettsbot_\w+", _read(DOCS / "operations.md")))
+    assert named == {name for name in there if not name.endswith("_created")}
+
+
+# What is made from the program
+
+
+def _runs(*command: str) -> "subprocess.CompletedProcess[str]":
+    env = clean_env("sqlite://") | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_the_reference_and_the_man_page_are_up_to_date() -> None:
+    done = _runs(sys.executable, str(ROOT / "scripts" / "make-reference"), "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_reference_has_every_command_and_option() -> None:
+    reference, page = _read(DOCS / "commands.md"), _read(DOCS / "buffettsbot.1")
+    for name, command in EVERY.items():
+        assert f"# {name}\n" in reference
+        assert name in GROUPS or f".SS buffettsbot {name}".replace("-", "\\-") in page
+        for option in (option for parameter in command.params for option in parameter.opts):
+            assert not option.startswith("--") or option in reference, f"{name} {option}"
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_the_man_page_is_sound() -> None:
+    done = _runs("groff", "-Tutf8", "-man", "-ww", "-z", str(DOCS / "buffettsbot.1"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["demo", "subscribers"])
+def test_the_pictures_are_light_and_ask_nobody_for_anything(name: str) -> None:
+    picture = DOCS / "pictures" / f"{name}.svg"
+    assert picture.stat().st_size < 60_000
+    assert f"docs/pictures/{name}.svg" in _readme()
+    assert "url(http" not in _read(picture)
+    assert "href=" not in _read(picture)
 
 
 # Hints in messages

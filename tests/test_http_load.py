@@ -250,6 +250,8 @@ def refused(url: str) -> bool:
         socket.create_connection(place(url), 5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it closes its door in this very moment
+        return False
     return False
 
 

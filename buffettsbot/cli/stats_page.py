@@ -4,6 +4,7 @@ pygal draws; its colours are the page's own, so that light and dark are the read
 chart is drawn twice, for a narrow and for a wide screen, so that its letters keep their size.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +18,9 @@ from pygal.style import Style
 from buffettsbot.cli.output import percent, usdt, when
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.statistics import Month, Statistics
+
+# pygal's hook for its plugins is of a kind that Python warns of at every import after it.
+sys.meta_path[:] = [hook for hook in sys.meta_path if hasattr(hook, "find_spec")]
 
 TEMPLATE = files("buffettsbot").joinpath("cli/stats.html")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
