@@ -72,10 +72,14 @@ def forged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
 
 
 @pytest.fixture
-def world(database_url: str, sandbox: Sandbox, forged: Forge) -> Iterator["World"]:
+def world(
+    database_url: str, sandbox: Sandbox, forged: Forge, capsys: pytest.CaptureFixture[str]
+) -> Iterator["World"]:
     world = World(database_url, sandbox, forged)
     yield world
     world.db.close()
+    with capsys.disabled():
+        print(world.said, file=sys.stderr)  # which also xdist's workers show
 
 
 class World:
@@ -83,6 +87,7 @@ class World:
 
     def __init__(self, database_url: str, sandbox: Sandbox, forged: Forge) -> None:
         sandbox.reset()
+        self.said = ""
         self.sandbox = sandbox
         self.forged = forged
         self.env = clean_env(
@@ -312,9 +317,9 @@ def run_on(world: World, *commands: Sequence[str], ahead: float = MINUTE + PAUSE
 
 
 def show(name: str, world: World, counts: Counts) -> None:
-    """Print the counts; to stderr, which also xdist's workers show."""
+    """Let the counts be printed at the end."""
     database = "SQLite" if world.db.is_sqlite else "PostgreSQL"
-    print(f"\n{name} on {database}: {counts}", file=sys.stderr)
+    world.said = f"\n{name} on {database}: {counts}"
 
 
 def test_settle_killed_at_every_step_accepts_each_payment_once(world: World) -> None:
