@@ -23,9 +23,9 @@ say() { printf '%s\n' "$*" >&2 || true; } # a terminal that is gone stops nothin
 step() { say ''; say "== $*"; }
 die() { say "error: $*"; exit 4; }
 
-usage() {
+usage() { # [EXIT_CODE]
   sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
-  exit 2
+  exit "${1:-2}"
 }
 
 arguments() {
@@ -33,6 +33,7 @@ arguments() {
     case $1 in
       --env) [ $# -ge 2 ] || usage; env_file=$2; shift 2 ;;
       --postgres) postgres=yes; shift ;;
+      -h | --help) usage 0 ;;
       *) usage ;;
     esac
   done
@@ -143,7 +144,7 @@ write_settings() {
   [ ! -f "$settings" ] || return 0
   umask 077
   {
-    echo "# buffettsbot's settings; all of them are in the README and docs/."
+    echo "# buffettsbot's settings; docs/settings.md explains them all."
     echo "# After a change: systemctl restart buffettsbot-http; after one of the time zone: install.sh again."
     [ -z "$env_file" ] || { cat "$env_file" && echo; }
     for name in $(printf '%s\n' "${!chosen[@]}" | sort); do
@@ -192,6 +193,16 @@ run() { # RELEASE ARGUMENTS...: its Python, as the services' user
 }
 
 program() { run "$1" -m buffettsbot "${@:2}"; }
+
+well_formed() { # RELEASE: it understands every setting
+  run "$1" -c '
+from buffettsbot.core.settings import PREFIX, Settings, load_settings
+for name, why in load_settings().problems(*Settings.model_fields).items():
+    if why.startswith("is malformed"):
+        print(f"{PREFIX}{name.upper()} {why}")' | {
+    ! grep . >&2
+  } || die "Mend this in $settings, then run the same again."
+}
 
 form_of_data() { # the version of the data's form, as this release sees it
   { program "$1" db status --json 2>/dev/null || true; } | sed -n 's/.*"version": "\([^"]*\)".*/\1/p'
@@ -345,6 +356,7 @@ main() {
   write_settings
   postgresql
   build
+  well_formed "$release"
   stage=changing
   [ -z "$old" ] || step "Stopping ${old##*/}"
   stop
@@ -361,7 +373,7 @@ main() {
   say "  buffettsbot users add CHAT_ID @NAME       then: buffettsbot users promote @NAME, to hear of everything"
   say "  buffettsbot plans create \"1 month\" 50     what is on sale"
   say "  buffettsbot doctor                        whether all is well"
-  say "The bot finds the API at BUFFETTSBOT_BIND (127.0.0.1:8000) and its token in $settings."
+  say "The bot finds the API at BUFFETTSBOT_BIND (127.0.0.1:8000 unless set) and its token in $settings."
 }
 
 main "$@"

@@ -194,6 +194,7 @@ def test_it_is_looked_at_by_admin_and_by_subject(database_url: str, db: Database
         ((), ["users promote", "payments reject", "subscribers grant", "plans set-price"]),
         (("--actor", "ivan"), ["users promote"]),
         (("--subject", "@ANN"), ["users promote", "subscribers grant"]),
+        (("--subject", "ann"), ["users promote", "subscribers grant"]),
         (("--subject", "7", "--actor", "olga"), ["subscribers grant"]),
         (("--subject", f"0x{SLOW}"), ["payments reject"]),
         (("--subject", "1 month"), ["plans set-price"]),

@@ -685,6 +685,7 @@ def test_wrong_usage_is_code_2(run: Commands) -> None:
         f"pass settle --limit {10**20}",
         "subscribers list --status nonsense",
         "subscribers list --within soon",
+        "subscribers list --within 7",
         "subscribers list --within 0d",
         "subscribers list --within 999999999w",
         "subscribers list --status expired --within 7d",

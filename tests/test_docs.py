@@ -89,8 +89,11 @@ def test_help_is_shown_for_everything() -> None:
         bare = run.inside(name)
         assert bare.code == 2
         assert "Commands:" in bare.stderr
+        assert "...\n" not in bare.stderr.partition("Commands:")[2], name
     shown = run("--help")
     assert all(f"\n  {name} " in shown.stdout for name in COMMANDS)
+    assert all(words in shown.stdout for words in COMMANDS.values())
+    run("plnas", "list").refused(2, "Did you mean 'plans'")
     assert run("plans", "--help").stdout.startswith("Usage: buffettsbot plans")
     version = run("--version")
     assert version.stdout == f"buffettsbot {buffettsbot.__version__}\n"

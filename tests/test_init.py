@@ -149,8 +149,8 @@ def test_on_a_terminal_it_asks_until_the_answers_are_right(
     file = tmp_path / "the.env"
     answers = {
         "USDT: ": [WALLET[:-1] + "x", WALLET],
-        "not shown): ": ["1:wrong", TOKEN],
-        "[none]: ": ["-100123"],
+        "not shown): ": ["hello", "1:wrong", TOKEN],
+        "[none]: ": ["the circle", "-100123"],
         "[UTC]: ": ["Europe/Berlin"],
         "[en]: ": ["xx", ""],
         "[our community]: ": [""],
@@ -186,7 +186,9 @@ def test_on_a_terminal_it_asks_until_the_answers_are_right(
     assert not any(answers.values()), seen
     seen = " ".join(seen.split())
     assert "checksum is broken" in seen
+    assert "This is no bot's token" in seen
     assert "refuses the bot's token" in seen
+    assert "write a group's id, a number below 0" in seen
     assert "secret" not in seen
     found = values(file)
     assert (found["wallet"], found["telegram_token"], found["group_id"]) == (

@@ -150,6 +150,7 @@ def test_every_setting_is_read_from_its_variable_and_from_the_file(
         ("telegram_url", "http://[broken"),
         ("group_id", "my group"),
         ("group_id", "1.5"),
+        ("group_id", "1001234567890"),
         ("bind", "8000"),
         ("bind", ":8000"),
         ("bind", "localhost"),
@@ -194,7 +195,8 @@ def test_a_malformed_setting_is_named_when_it_is_needed_and_only_then(name: str,
 def test_everything_that_is_wrong_or_missing_is_named_at_once() -> None:
     settings = ours(group_id="x", timezone="x", language="x")
     text = complaint(settings, "group_id", "timezone", "wallet", "telegram_token", "bind")
-    lines = text.splitlines()[1:]
+    *lines, advice = text.splitlines()[1:]
+    assert advice == "To be asked for what is not set: buffettsbot init"
     assert [line.split()[0] for line in lines] == [
         "BUFFETTSBOT_GROUP_ID",
         "BUFFETTSBOT_TIMEZONE",

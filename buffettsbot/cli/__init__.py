@@ -20,21 +20,21 @@ from buffettsbot.core.errors import BuffettsbotError, Unavailable
 
 # What each module holds, in the words that `buffettsbot --help` shows without importing it.
 COMMANDS = {
-    "init": "Write the settings and make the database; asks what is missing.",
-    "doctor": "Check that everything is right, and say what to do where it is not.",
+    "init": "Ask for the settings, write them, and make the database.",
+    "doctor": "Check that everything is right; say what to do where not.",
     "verify": "Judge a transaction hash; changes nothing.",
     "plans": "What is on sale.",
     "users": "Who is known, and who is staff.",
     "subscribers": "Who is in: list, show, claim, grant, revoke.",
     "payments": "The ledger of every hash ever claimed.",
     "stats": "Members, income, renewals, and what is coming due.",
-    "pass": "What the timers run: settle, remind, expire, deliver, audit-group, failed.",
+    "pass": "What the timers run, and the audit of the group.",
     "outbox": "What waits to be sent, and what was.",
     "messages": "What people are told: preview, check.",
     "audit": "Who changed what by hand.",
     "serve": "Serve the HTTP API for the bot.",
     "schedule": "Run the passes at their times, for hosts without systemd.",
-    "db": "The database: upgrade, status, check, backup, restore, import-django.",
+    "db": "The database, its backups, and the import from Django.",
     "sandbox": "Serve an emulated TRON and Telegram on loopback.",
     "demo": "Play the whole story in a temporary place.",
 }
@@ -44,15 +44,10 @@ _MODULES = {"pass": "passes"}
 class Root(TyperGroup):
     """The commands, loaded on demand, and the one place where deliberate errors end."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names in the order of a newcomer's interest."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a stand-in that knows its help; `resolve_command` loads the real one."""
-        if cmd_name not in COMMANDS:
-            return None
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+    def __init__(self, **settings: Any) -> None:
+        """Hold stand-ins that know their help; `resolve_command` loads the real ones."""
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=words) for name, words in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the real command that is to run."""

@@ -9,10 +9,10 @@ from buffettsbot.cli.options import Csv, Json, Limit, command_settings, opened
 from buffettsbot.cli.output import field, moment, picked, show_rows
 from buffettsbot.core.audit import list_audit
 from buffettsbot.core.db import Database
-from buffettsbot.core.errors import Invalid
+from buffettsbot.core.errors import Invalid, NotFound
 from buffettsbot.core.models import Audit
 from buffettsbot.core.tron import parse_hash
-from buffettsbot.core.users import show_user
+from buffettsbot.core.users import parse_username, show_user
 
 app = typer.Typer(**command_settings)
 
@@ -63,4 +63,6 @@ def _subject(db: Database, text: str) -> str:
         return str(show_user(db, text).chat_id)
     with contextlib.suppress(Invalid):
         return parse_hash(text)
+    with contextlib.suppress(Invalid, NotFound):
+        return str(show_user(db, parse_username(text)).chat_id)
     return text

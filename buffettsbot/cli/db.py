@@ -69,10 +69,11 @@ def import_django(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Bring users, plans and memberships from the original Django system; safe to repeat.
+    """Bring everything over from the original Django system. Safe to repeat.
 
-    Its database is only read, and nobody is told anything. A password is better kept in ~/.pgpass
-    than in the URL, where other users of this machine may see it.
+    That is users, plans and memberships. Its database is only read, and nobody is told anything. A
+    password is better kept in ~/.pgpass than in the URL, where other users of this machine may see
+    it.
     """
     app_ = opened(ctx)
 

@@ -1,6 +1,7 @@
 """buffettsbot init: the settings and the database, made in one go; safe to repeat."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -100,10 +101,11 @@ def init(
 
 
 def _asked(draft: setup.Draft) -> dict[str, str]:
-    """Ask for what is missing; for what has a default only while there is no env file yet."""
+    """Ask for what is missing or malformed; for what has a default only in a first env file."""
     names = [name for name in QUESTIONS if name not in draft.values]
     if draft.text:
-        names = [name for name in names if name in draft.missing]
+        wrong = {*draft.missing, *malformed(draft.values)}
+        names = [name for name in QUESTIONS if name in wrong]
     answers = {name: _ask(name, draft) for name in names}
     return {name: answer for name, answer in answers.items() if answer != NONE}
 
@@ -128,6 +130,8 @@ def _ask(name: str, draft: setup.Draft) -> str:
 
 
 def _refused(token: str, draft: setup.Draft) -> str | None:
+    if not re.fullmatch(r"\d+:[\w-]+", token.strip(), re.ASCII):
+        return "This is no bot's token: it is digits, a colon and letters. Copy it again, whole."
     try:
         name = setup.ask_telegram(token, draft.telegram_url)
     except BadSettings as error:

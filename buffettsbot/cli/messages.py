@@ -49,7 +49,7 @@ def preview(name: Name = None, language: Language = None, as_json: Json = False)
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Find what is broken in your own texts and pictures; exit code 4 when something is."""
+    """Find what is broken in your own texts and pictures. Exit code 4 when something is."""
     style = load_settings().style
     found = [{"path": str(f.path), "problem": f.problem} for f in messages.check(style)]
     if as_json:

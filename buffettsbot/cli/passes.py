@@ -67,7 +67,7 @@ def settle(
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the chain again about pending payments whose time has come."""
+    """Ask the chain again about pending payments that are due."""
     app_, now = _begun(ctx, at, dry_run, *PAYMENTS)
     chain, expectation = open_chain(app_.settings), app_.settings.expectation
 
@@ -255,7 +255,7 @@ def failed(
     unit: Annotated[str, typer.Argument(metavar="UNIT", help="What has failed.")],
     as_json: Json = False,
 ) -> None:
-    """Tell the staff that a unit of systemd has failed; stdin says why. Once an hour for each."""
+    """Tell the staff that a unit of systemd has failed. Stdin says why; once an hour for each."""
     app_ = opened(ctx, *TIMES)
     raise_alarm(app_.db, unit=unit, error=_said_on_stdin(), now=app_.now())
     telegram, style = open_telegram(app_.settings), app_.settings.style

@@ -140,7 +140,7 @@ def show(
 def approve(
     ctx: typer.Context, transaction_hash: Hash, yes: Yes = False, as_json: Json = False
 ) -> None:
-    """Accept what is pending or held: the membership starts, as if the chain had said so."""
+    """Accept what is pending or held. The membership starts, as if the chain had said so."""
     _decide(ctx, transaction_hash, "", accept=True, yes=yes, as_json=as_json)
 
 
@@ -152,7 +152,7 @@ def reject(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Refuse what is pending or held; the customer hears that it was refused."""
+    """Refuse what is pending or held. The customer hears that it was refused."""
     _decide(ctx, transaction_hash, reason, accept=False, yes=yes, as_json=as_json)
 
 

@@ -64,6 +64,8 @@ def _status(value: str) -> str:
 
 def _within(value: str | None) -> str | None:
     try:
+        if value and value.strip().isdecimal():  # bare seconds are nobody's meaning here
+            raise typer.BadParameter(f"write the unit, too, such as {value.strip()}d")
         _ = value and parse_duration(value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
@@ -220,7 +222,7 @@ def grant(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Give a membership without a payment: so many days more, or until a moment."""
+    """Give a membership without a payment: days more, or until a time."""
     if (days is None) == (until is None):
         raise typer.BadParameter("choose one of them", param_hint="'--days' / '--until'")
     app_ = opened(ctx, *TIMES)

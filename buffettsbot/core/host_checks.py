@@ -88,7 +88,7 @@ def check_env_file(file: Path) -> Iterator[Finding]:
 
 def check_wallet(settings: Settings) -> Iterator[Finding]:
     """Check the address that receives the money: its checksum, and that it is no token's."""
-    where = "Copy it again from the wallet, whole, and run: buffettsbot init"
+    where = "Copy the address from the wallet, whole, and run: buffettsbot init"
     if problem := settings.problems("wallet").get("wallet"):
         yield Finding("wallet", FAILED, f"{PREFIX}WALLET {problem}", where)
         return

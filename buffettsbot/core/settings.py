@@ -86,6 +86,12 @@ def _sources(text: Any) -> tuple[str, ...]:
     return names
 
 
+def _group(text: Any) -> int:
+    if not re.fullmatch(r"-\d{1,18}", str(text).strip(), re.ASCII):
+        raise ValueError("write a group's id, a number below 0 such as -1001234567890")
+    return int(text)
+
+
 def _zone(text: Any) -> ZoneInfo:
     try:
         return ZoneInfo(str(text))
@@ -174,7 +180,7 @@ class Settings(BaseSettings):
         None, validation_alias=_seed("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN")
     )
     telegram_url: HttpUrl = "https://api.telegram.org"
-    group_id: int | None = None
+    group_id: Annotated[int, BeforeValidator(_group)] | None = None
     api_token: SecretStr | None = None
     bind: Annotated[str, AfterValidator(parse_bind)] = "127.0.0.1:8000"
     timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = ZoneInfo("UTC")
@@ -207,7 +213,7 @@ class Settings(BaseSettings):
         default."""
         wrong = {name: self._problems[name] for name in names if name in self._problems}
         missing = {
-            name: "is not set"
+            name: MISSING
             for name in names
             if name not in wrong and name in NEEDED and getattr(self, name) is None
         }
@@ -218,9 +224,9 @@ class Settings(BaseSettings):
         default."""
         if problems := self.problems(*names):
             lines = [f"{PREFIX}{name.upper()} {why}" for name, why in problems.items()]
-            raise BadSettings(
-                "Settings to mend (environment or env file):\n  " + "\n  ".join(lines)
-            )
+            listed = "Settings to mend (environment or env file):\n  " + "\n  ".join(lines)
+            asked = "\nTo be asked for what is not set: buffettsbot init"
+            raise BadSettings(listed + (asked if MISSING in problems.values() else ""))
 
     @property
     def database(self) -> str:
@@ -280,6 +286,7 @@ class Settings(BaseSettings):
 
 
 NEEDED = frozenset({"wallet", "telegram_token"})
+MISSING = "is not set"
 
 
 class _SeedDatabase(BaseSettings):
@@ -392,7 +399,8 @@ def load_settings(file: Path | None = None) -> Settings:
         seed = _SeedDatabase(_env_file=path)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadSettings(f"The env file {path} cannot be read: {why}.") from None
+        join = " Admins may: sudo adduser NAME buffettsbot, then log in anew." * (path == ETC_FILE)
+        raise BadSettings(f"The env file {path} cannot be read: {why}.{join}") from None
     finally:
         _found.reset(token)
     if settings.database_url is None and "database_url" not in problems:
