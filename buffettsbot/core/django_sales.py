@@ -18,7 +18,7 @@ from buffettsbot.core.django_merge import Membership, merged
 from buffettsbot.core.django_rows import NOBODY, Odd, Sale, read_sale
 from buffettsbot.core.django_run import Run, Tally
 from buffettsbot.core.django_source import RawSale
-from buffettsbot.core.memberships import Raced
+from buffettsbot.core.memberships import REPLACE, Raced
 from buffettsbot.core.models import PAYMENT, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.plans import HIGHEST_PRICE
 from buffettsbot.core.settlement import OVERTAKEN
@@ -237,7 +237,7 @@ class _Page:
             "seen_end": before.end_date,
             "seen_expiry": before.expired_at,
         }
-        if self.connection.execute(_REPLACE, _row(customer, membership) | seen).first() is None:
+        if self.connection.execute(REPLACE, _row(customer, membership) | seen).first() is None:
             raise Raced
         outbox.cancel(self.connection, customer, OVERTAKEN)
 
@@ -291,16 +291,6 @@ _ACCEPT = (
     update(PAYMENT)
     .where(PAYMENT.c.id == bindparam("payment"), PAYMENT.c.status == "refused")
     .returning(PAYMENT.c.id)
-)
-_REPLACE = (
-    update(SUBSCRIPTION)
-    .where(
-        SUBSCRIPTION.c.customer_id == bindparam("customer"),
-        SUBSCRIPTION.c.transaction_hash == bindparam("seen_hash"),
-        SUBSCRIPTION.c.end_date == bindparam("seen_end"),
-        SUBSCRIPTION.c.expired_at.is_not_distinct_from(bindparam("seen_expiry")),
-    )
-    .returning(SUBSCRIPTION.c.customer_id)
 )
 _IN_GROUP = (
     update(TELEGRAM_USER)

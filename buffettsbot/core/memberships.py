@@ -92,12 +92,12 @@ def _replaced(connection: Connection, standing: Standing | None, row: dict[str, 
         return insert_once(connection, SUBSCRIPTION, row) is not None
     names = ("seen_hash", "seen_end", "seen_expiry")
     seen = dict(zip(names, standing, strict=True)) | {"customer": row["customer_id"]}
-    return connection.execute(_REPLACE, row | seen).scalar() is not None
+    return connection.execute(REPLACE, row | seen).scalar() is not None
 
 
 # Expiry may end a membership after it was read; then it ran out before this renewal, and the new
-# period must begin now: `expired_at` is part of what was seen, and the whole is done again.
-_REPLACE = (
+# period must begin now: `expired_at` is part of what was seen, and it is read again.
+REPLACE = (
     update(SUBSCRIPTION)
     .where(
         SUBSCRIPTION.c.customer_id == bindparam("customer"),
