@@ -63,6 +63,39 @@ def test_a_server_that_closes_after_an_answer_is_asked_again(wire: Wire) -> None
         answering.join()
 
 
+def test_a_connection_is_kept_and_goes_to_whoever_asks_next(wire: Wire) -> None:
+    """Two at once need two; after that the same two serve every thread."""
+    meeting = threading.Barrier(2, timeout=10)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def serve(caller: socket.socket) -> None:
+            with caller:
+                while asked := caller.recv(65_536):
+                    if b"/together" in asked:
+                        meeting.wait()
+                    caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        def accept() -> None:
+            for _ in range(2):
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        for path in ("/together", "/alone", "/together"):
+            threads = [threading.Thread(target=wire.ask, args=("GET", url + path)) for _ in "12"]
+            for thread in threads:
+                thread.start()
+                if path == "/alone":
+                    thread.join()
+            for thread in threads:
+                thread.join()
+        accepting.join()
+        server.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
 def test_a_redirect_is_not_followed(wire: Wire, loopback: Loopback) -> None:
     loopback.answer = Answer(b"", 302, {"location": loopback.url + "/elsewhere"})
     assert wire.ask("GET", loopback.url).status == 302

@@ -53,7 +53,7 @@ class Witness(Wire):
     """
 
     def __init__(self, deadline: float, clock: Callable[[], datetime]) -> None:
-        super().__init__(connections=4)
+        super().__init__()
         self._deadline = deadline
         self._clock = clock
         self.seconds = 0.0

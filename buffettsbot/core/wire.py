@@ -7,7 +7,7 @@ second would hold a thread for hours. `_DeadlineStream` puts every read under on
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,14 +91,13 @@ def _remaining(timeout: float | None, expired: type[Exception]) -> float:
 
 
 class Wire:
-    """A pooled client, safe to share between threads."""
+    """A client that keeps its connections, safe to share between threads."""
 
-    def __init__(self, *, connections: int = 64) -> None:
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        # The transport alone: httpx's client would add redirects, cookies and a log line that
-        # holds the URL, and takes as long again.
-        self._transport = httpx.HTTPTransport(limits=limits)
-        self._transport._pool._network_backend = _DeadlineBackend()
+    def __init__(self) -> None:
+        self._tls = httpx.create_ssl_context()
+        # Each request has a transport to itself, the one used last: shared, one would look at all
+        # its idle connections under a lock, twice for each request.
+        self._resting: list[httpx.HTTPTransport] = []
 
     def ask(
         self,
@@ -121,7 +120,10 @@ class Wire:
             )
             if asked.url.userinfo:  # a node of the owner's, behind a password
                 next(httpx.BasicAuth(asked.url.username, asked.url.password).auth_flow(asked))
-            with contextlib.closing(self._transport.handle_request(asked)) as response:
+            with (
+                self._transport() as transport,
+                contextlib.closing(transport.handle_request(asked)) as response,
+            ):
                 return Reply(response.status_code, response.headers, _whole_body(response))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise NoAnswer(_words(error), sent=False) from None
@@ -131,10 +133,27 @@ class Wire:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise NoAnswer(_words(error), sent=True) from None
 
+    @contextlib.contextmanager
+    def _transport(self) -> Iterator[httpx.HTTPTransport]:
+        """Lend a transport for one request.
+
+        The transport alone: httpx's client would add redirects, cookies and a log line that holds
+        the URL, and takes as long again.
+        """
+        try:
+            transport = self._resting.pop()
+        except IndexError:
+            transport = httpx.HTTPTransport(verify=self._tls)
+            transport._pool._network_backend = _DeadlineBackend()
+        try:
+            yield transport
+        finally:
+            self._resting.append(transport)
+
     def close(self) -> None:
-        """Close every connection."""
-        with contextlib.suppress(RuntimeError):
-            self._transport.close()
+        """Close every connection that rests."""
+        while self._resting:
+            self._resting.pop().close()
 
 
 def _whole_body(response: httpx.Response) -> bytes:
