@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     String,
     Update,
+    and_,
     bindparam,
     cast,
     literal,
@@ -191,14 +192,19 @@ def cancel(connection: Connection, chat_id: int, kinds: Sequence[str]) -> None:
 
 @cache
 def _cancel(kinds: tuple[str, ...]) -> Update:
-    return (
-        update(OUTBOX)
-        .where(
-            OUTBOX.c.chat_id == bindparam("chat"),
-            OUTBOX.c.status == "queued",
-            or_(*(OUTBOX.c.kind == kind for kind in kinds)),
-        )
-        .values(status="cancelled")
+    return update(OUTBOX).where(_queued(bindparam("chat"), kinds)).values(status="cancelled")
+
+
+def has_queued(chat_id: ColumnElement[int], kinds: Sequence[str]) -> ColumnElement[bool]:
+    """The condition on a chat that something of these kinds is queued for it."""
+    return select(OUTBOX.c.id).where(_queued(chat_id, kinds)).exists()
+
+
+def _queued(chat_id: ColumnElement[int], kinds: Sequence[str]) -> ColumnElement[bool]:
+    return and_(
+        OUTBOX.c.chat_id == chat_id,
+        OUTBOX.c.status == "queued",
+        or_(*(OUTBOX.c.kind == kind for kind in kinds)),
     )
 
 

@@ -78,7 +78,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         if self.will_close:
             self.handle_close()
             return False
-        return bool(super().writable())
+        return bool(self.total_outbufs_len or self.close_when_flushed)
 
 
 class Server:
