@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install buffettsbot on this host, or upgrade it: as root, on Debian 12 or Ubuntu 24.04. Safe to
-# repeat. An upgrade stops, backs up, installs, migrates, starts; where a step fails, the old
+# repeat. An upgrade installs, stops, backs up, migrates, starts; where a step fails, the old
 # version comes back with its data.
 #
 #   scripts/install.sh                  settings from the environment (BUFFETTSBOT_...), or asked
@@ -92,10 +92,11 @@ declare -A chosen
 
 choose() { [ -z "$2" ] || chosen[$1]=$2; }
 
-from_environment() {
+from_environment() { # and out of it: from here on, the file alone counts, as it does for the services
   local name
-  for name in $(compgen -e | grep '^BUFFETTSBOT_' | grep -vx BUFFETTSBOT_ENV_FILE); do
-    choose "$name" "${!name}"
+  for name in $(compgen -e | grep '^BUFFETTSBOT_'); do
+    [ -f "$settings" ] || [ "$name" = BUFFETTSBOT_ENV_FILE ] || choose "$name" "${!name}"
+    unset "$name"
   done
 }
 
@@ -103,60 +104,106 @@ in_file() { [ -n "$env_file" ] && grep -qE "^[[:space:]]*(export )?($1)=." "$env
 
 known() { [ -n "${chosen[BUFFETTSBOT_$1]:-}" ] || in_file "BUFFETTSBOT_$1${2:+|$2}"; }
 
-ask() { # NAME SEED_NAME QUESTION [hidden]
-  local answer=''
-  known "$1" "$2" && return
-  [ -t 0 ] || return 0
-  read -r -p "$3: " ${4:+-s} answer
-  [ -z "${4:-}" ] || say ''
-  choose "BUFFETTSBOT_$1" "$answer"
-}
-
-configure() {
+enough() { # what can be said before anything is done
+  local name
   if [ -f "$settings" ]; then
     [ -z "$env_file" ] || say "The settings stay as they are in $settings; $env_file is not used."
     [ -z "$postgres" ] || on_postgresql ||
       die "$settings names no PostgreSQL. Back up, change BUFFETTSBOT_DATABASE_URL there, then try again."
     return 0
   fi
-  step "Settings"
-  from_environment
-  ask WALLET STAS_TRC20_WALLET_ADDRESS "TRON address that receives the USDT"
-  ask TELEGRAM_TOKEN TELEGRAM_BOT_TOKEN "Telegram bot's token (not shown)" hidden
-  ask GROUP_ID '' "Id of the private group (empty: you add and remove people by hand)"
-  ask TIMEZONE '' "Time zone, such as Europe/Berlin (empty: UTC)"
-  ask LANGUAGE '' "Language of the messages, en or ru (empty: en)"
-  known WALLET STAS_TRC20_WALLET_ADDRESS ||
+  for name in "${!chosen[@]}"; do
+    [[ ${chosen[$name]} != *$'\n'* ]] || die "$name is more than one line."
+  done
+  known WALLET STAS_TRC20_WALLET_ADDRESS || [ -t 0 ] ||
     die "No wallet is set: give BUFFETTSBOT_WALLET in the environment, or --env FILE."
-  known API_TOKEN '' || choose BUFFETTSBOT_API_TOKEN "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')"
+}
+
+configure() {
+  if [ -f "$settings" ]; then
+    well_formed "$settings" "$settings"
+    return 0
+  fi
+  step "Settings"
   [ -z "$postgres" ] || choose BUFFETTSBOT_DATABASE_URL "$peer_url"
   if ! known DATABASE_URL '' && in_file SQL_DATABASE; then
     say "A database of its own: the original's (SQL_...) stays untouched. To bring its members over:"
     say "  buffettsbot db import-django URL"
     choose BUFFETTSBOT_DATABASE_URL "sqlite:///$state/buffettsbot.db"
   fi
+  draft
+  well_formed "$release/draft.env" "the environment${env_file:+ or $env_file}"
+  ask WALLET STAS_TRC20_WALLET_ADDRESS "TRON address that receives the USDT"
+  ask TELEGRAM_TOKEN TELEGRAM_BOT_TOKEN "Telegram bot's token (not shown)" hidden
+  ask GROUP_ID '' "Id of the private group (empty: you add and remove people by hand)"
+  ask TIMEZONE '' "Time zone, such as Europe/Berlin (empty: UTC)"
+  ask LANGUAGE '' "Language of the messages, en or ru (empty: en)"
+  known API_TOKEN '' || choose BUFFETTSBOT_API_TOKEN "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')"
   known TELEGRAM_TOKEN TELEGRAM_BOT_TOKEN ||
     say "No Telegram token: nobody is told anything until BUFFETTSBOT_TELEGRAM_TOKEN is set."
+  draft
+}
+
+well_formed() { # FILE PLACE: this version understands every setting in the file; it is mended in PLACE
+  "$release/bin/python" -I -c '
+import sys
+from pathlib import Path
+from buffettsbot.core.settings import PREFIX, Settings, load_settings
+for name, why in load_settings(Path(sys.argv[1])).problems(*Settings.model_fields).items():
+    if why.startswith("is malformed"):
+        print(f"{PREFIX}{name.upper()} {why}")' "$1" | {
+    ! grep . >&2
+  } || die "Mend this in $2, then run the same again."
+}
+
+ask() { # NAME SEED_NAME QUESTION [hidden]
+  local answer='' wrong
+  known "$1" "$2" && return
+  [ -t 0 ] || return 0
+  while true; do
+    read -r -p "$3: " ${4:+-s} answer || die "Nobody answered."
+    [ -z "${4:-}" ] || say ''
+    wrong=$(wrong_with "$1" "$answer")
+    [ -n "$wrong" ] || break
+    say "$wrong"
+  done
+  choose "BUFFETTSBOT_$1" "$answer"
+}
+
+wrong_with() { # NAME VALUE
+  if [ -z "$2" ]; then
+    [ "$1" != WALLET ] || echo "Without a wallet nothing can be sold."
+    return 0
+  fi
+  # Not as an argument, which every user of this host could read.
+  VALUE=$2 "$release/bin/python" -I -c '
+import os, sys
+from buffettsbot.core.settings import malformed
+for why in malformed({sys.argv[1]: os.environ["VALUE"]}).values():
+    print(why.removeprefix("is malformed: "))' "${1,,}"
+}
+
+draft() { # the settings as they are known by now, beside the release
+  local name value
+  (
+    umask 077
+    {
+      echo "# buffettsbot's settings; docs/settings.md explains them all."
+      echo "# After a change: systemctl restart buffettsbot-http; after one of the time zone: install.sh again."
+      [ -z "$env_file" ] || { cat "$env_file" && echo; }
+      for name in $(printf '%s\n' "${!chosen[@]}" | sort); do
+        value=${chosen[$name]//\\/\\\\}
+        printf "%s='%s'\n" "$name" "${value//\'/\\\'}"
+      done
+    } >"$release/draft.env"
+  )
 }
 
 write_settings() {
-  local name value
-  [ ! -f "$settings" ] || return 0
-  umask 077
-  {
-    echo "# buffettsbot's settings; docs/settings.md explains them all."
-    echo "# After a change: systemctl restart buffettsbot-http; after one of the time zone: install.sh again."
-    [ -z "$env_file" ] || { cat "$env_file" && echo; }
-    for name in $(printf '%s\n' "${!chosen[@]}" | sort); do
-      value=${chosen[$name]//\\/\\\\}
-      [[ $value != *$'\n'* ]] || die "$name is more than one line."
-      printf "%s='%s'\n" "$name" "${value//\'/\\\'}"
-    done
-  } >"$settings.new"
-  umask 022
-  chown root:buffettsbot "$settings.new"
-  chmod 640 "$settings.new"
+  [ -f "$release/draft.env" ] || return 0
+  install --owner root --group buffettsbot --mode 640 "$release/draft.env" "$settings.new"
   mv "$settings.new" "$settings"
+  rm "$release/draft.env"
   say "Written to $settings"
 }
 
@@ -182,7 +229,6 @@ build() {
   install -m 755 "$source_dir/scripts/uninstall.sh" "$release/"
   [ ! -f "$source_dir/docs/buffettsbot.1" ] || install -m 644 "$source_dir/docs/buffettsbot.1" "$release/"
   chmod -R u=rwX,go=rX "$release"
-  program "$release" --version >&2
 }
 
 run() { # RELEASE ARGUMENTS...: its Python, as the services' user
@@ -193,16 +239,6 @@ run() { # RELEASE ARGUMENTS...: its Python, as the services' user
 }
 
 program() { run "$1" -m buffettsbot "${@:2}"; }
-
-well_formed() { # RELEASE: it understands every setting
-  run "$1" -c '
-from buffettsbot.core.settings import PREFIX, Settings, load_settings
-for name, why in load_settings().problems(*Settings.model_fields).items():
-    if why.startswith("is malformed"):
-        print(f"{PREFIX}{name.upper()} {why}")' | {
-    ! grep . >&2
-  } || die "Mend this in $settings, then run the same again."
-}
 
 form_of_data() { # the version of the data's form, as this release sees it
   { program "$1" db status --json 2>/dev/null || true; } | sed -n 's/.*"version": "\([^"]*\)".*/\1/p'
@@ -230,14 +266,20 @@ remove_units() {
 }
 
 activate() { # RELEASE: its units, its completions, and `current`
-  local from=$1 unit zone
+  local from=$1 unit zone systemd
   ln -sfn "$from" "$current.new"
   mv -T "$current.new" "$current"
   remove_units
   install -d "$units"
   install -m 644 "$from"/systemd/buffettsbot-*.{service,timer} "$units/"
+  systemd=$(systemctl --version | sed 's/^systemd \([0-9]*\).*/\1/;q')
   for unit in "$units"/buffettsbot-*.service; do
     install -D -m 644 "$from/systemd/hardening.conf" "$unit.d/hardening.conf"
+    # From 254 on, systemd calls what it is about to try again a failure, too; older ones do not know
+    # the word against it. Not for the service, whose first start is to fail at once.
+    if [ "$systemd" -ge 254 ] && grep -qx Type=oneshot "$unit"; then
+      printf '# What is tried again alarms nobody.\n[Service]\nRestartMode=direct\n' >"$unit.d/restart.conf"
+    fi
   done
   zone=$(run "$from" -c \
     'from buffettsbot.core.settings import load_settings; print(load_settings().timezone.key)')
@@ -315,6 +357,7 @@ finished() {
   case $stage in
     preparing)
       [ -z "$release" ] || rm -rf "$release"
+      rmdir "$base/releases" "$base" 2>/dev/null || true
       [ -z "$old" ] || say "Nothing was changed: ${old##*/} still runs."
       ;;
     changing)
@@ -350,13 +393,15 @@ main() {
   fit
   [ ! -L "$current" ] || old=$(readlink -f "$current")
   trap finished EXIT
-  configure
+  from_environment
+  enough
   packages
+  build
+  configure
   account
   write_settings
   postgresql
-  build
-  well_formed "$release"
+  program "$release" --version >&2
   stage=changing
   [ -z "$old" ] || step "Stopping ${old##*/}"
   stop

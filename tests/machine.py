@@ -1,7 +1,7 @@
-"""A Debian 12 in a directory that boots a real systemd, under systemd-nspawn, as root.
+"""A Debian in a directory that boots a real systemd, under systemd-nspawn, as root.
 
-    debian()                        # by debootstrap, once; kept for the next time
-    fresh_machine()                 # a copy of it, with this checkout inside
+    debian("bookworm")              # by debootstrap, once; kept for the next time
+    fresh_machine("bookworm")       # a copy of it, with this checkout inside
     machine = Machine()
     machine.boot()
     machine.says("systemctl is-active buffettsbot-http")
@@ -13,6 +13,7 @@ import contextlib
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".host"
-BASE, ROOTFS = HOME / "debian", HOME / "machine"
+ROOTFS = HOME / "machine"
 CHECKOUT = "/root/buffettsbot"  # this checkout, inside
 NEEDED = {
     "systemd-nspawn": "systemd-container",
@@ -142,14 +143,16 @@ class Machine:
         os.close(there)
         seen, left, begun = "", list(answers), time.monotonic()
         while time.monotonic() - begun < timeout:
+            if not select.select([here], [], [], 1)[0]:
+                continue
             try:
                 seen += os.read(here, 4096).decode("utf-8", "replace")
             except OSError:  # the other side is gone
                 break
             if left and seen.endswith(": "):
                 os.write(here, left.pop(0).encode() + b"\n")
-        os.close(here)
-        if process.wait(timeout) or left:
+        os.close(here)  # hangs up, should it still run
+        if process.wait(20) or left:
             raise Failed(f"{command} on a terminal exited with {process.returncode}\n{seen}")
         return seen
 
@@ -166,16 +169,17 @@ class Machine:
         return self.says(f"systemctl is-active '{unit}'", fine=None)
 
 
-def debian() -> None:
-    """Make a minimal Debian 12, once; it takes a minute or two."""
-    if (BASE / "etc" / "debian_version").exists():
+def debian(release: str) -> None:
+    """Make a minimal Debian, once; it takes a minute or two."""
+    base = HOME / release
+    if (base / "etc" / "debian_version").exists():
         return
-    shutil.rmtree(BASE, ignore_errors=True)
-    partial = HOME / "debian.partial"
+    shutil.rmtree(base, ignore_errors=True)
+    partial = HOME / f"{release}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     log = HOME / "debootstrap.log"
-    packages = "systemd,systemd-sysv,dbus,ca-certificates,procps"
-    bootstrap = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm"]
+    packages = "systemd,systemd-sysv,dbus,ca-certificates,procps,adduser"
+    bootstrap = ["debootstrap", "--variant=minbase", f"--include={packages}", release]
     mirror = [_mirror()] if _mirror() else []
     with log.open("wb") as output:
         done = subprocess.run(
@@ -187,7 +191,7 @@ def debian() -> None:
     if done.returncode:
         raise Cannot(f"debootstrap failed: {log.read_text()[-1500:]}")
     shutil.rmtree(partial / "var/cache/apt/archives", ignore_errors=True)
-    partial.rename(BASE)
+    partial.rename(base)
 
 
 def _is_bookworm() -> bool:
@@ -196,7 +200,7 @@ def _is_bookworm() -> bool:
 
 
 def _mirror() -> str:
-    """Return where this Debian 12 itself gets its packages; elsewhere debootstrap knows best."""
+    """Return where this Debian itself gets its packages; elsewhere debootstrap knows best."""
     if not _is_bookworm():
         return ""
     listed = subprocess.run(
@@ -209,13 +213,16 @@ def _mirror() -> str:
     return found[1].rstrip("/") if found else ""
 
 
-def fresh_machine() -> None:
+def fresh_machine(release: str) -> None:
     """Lay out the machine anew: Debian, the ways this host gets packages, and this checkout."""
     shutil.rmtree(ROOTFS, ignore_errors=True)
-    subprocess.run(["cp", "-a", BASE, ROOTFS], check=True)
+    subprocess.run(["cp", "-a", HOME / release, ROOTFS], check=True)
     if _is_bookworm():
-        (ROOTFS / "etc/apt/sources.list").unlink(missing_ok=True)
-        for place in ("sources.list", "sources.list.d", "apt.conf.d"):
+        places = ["apt.conf.d"]
+        if release == "bookworm":
+            (ROOTFS / "etc/apt/sources.list").unlink(missing_ok=True)
+            places += ["sources.list", "sources.list.d"]
+        for place in places:
             source = Path("/etc/apt") / place
             if source.exists():
                 subprocess.run(["cp", "-a", "-T", source, ROOTFS / "etc/apt" / place], check=True)

@@ -1,9 +1,10 @@
 """Settings: every one of the contract's, the seed's names, and secrets that stay secret."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -264,14 +265,40 @@ def test_an_env_file_that_is_no_text_is_an_error_without_its_bytes(settings_env:
     with pytest.raises(BadSettings, match="cannot be read") as caught:
         load({"BUFFETTSBOT_ENV_FILE": str(path)})
     assert "SECRET" not in str(caught.value)
+    settings_module.ETC_FILE.parent.mkdir()
+    path.rename(settings_module.ETC_FILE)
+    with pytest.raises(BadSettings, match=r"UTF-8 text\.$"):  # which no group would mend
+        load()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_env_file_that_may_not_be_read_is_an_error(settings_env: Path) -> None:
-    path = settings_env / "closed.env"
-    path.touch(mode=0)
-    with pytest.raises(BadSettings, match="cannot be read"):
-        load({"BUFFETTSBOT_ENV_FILE": str(path)})
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A file that may not be read, not even by root, who is nobody meanwhile."""
+    root = os.geteuid() == 0
+    with TemporaryDirectory() as place:  # pytest's own place is shut to nobody altogether
+        Path(place).chmod(0o755)
+        file = Path(place) / "buffettsbot.env"
+        file.touch(mode=0)
+        if root:
+            os.seteuid(65534)
+        try:
+            yield file
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_an_env_file_that_may_not_be_read_is_an_error(closed: Path) -> None:
+    with pytest.raises(BadSettings, match=r"cannot be read: Permission denied\.$"):
+        load({"BUFFETTSBOT_ENV_FILE": str(closed)})
+
+
+def test_who_may_not_read_the_hosts_settings_is_told_how_to_be_let_in(
+    closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings_module, "ETC_FILE", closed)
+    with pytest.raises(BadSettings, match=r"denied\. Admins may: sudo adduser NAME buffettsbot"):
+        load()
 
 
 # The seed's names.

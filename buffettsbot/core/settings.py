@@ -399,7 +399,8 @@ def load_settings(file: Path | None = None) -> Settings:
         seed = _SeedDatabase(_env_file=path)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        join = " Admins may: sudo adduser NAME buffettsbot, then log in anew." * (path == ETC_FILE)
+        closed = isinstance(error, PermissionError) and path == ETC_FILE
+        join = " Admins may: sudo adduser NAME buffettsbot, then log in anew." * closed
         raise BadSettings(f"The env file {path} cannot be read: {why}.{join}") from None
     finally:
         _found.reset(token)
