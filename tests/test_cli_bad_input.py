@@ -150,6 +150,8 @@ def test_bad_values_are_refused_and_change_nothing(
     assert run.inside("plans", "create", "1 year", "-5").refused(2, "No such option: -5")
     for value in NO_CHAT_IDS:
         run.inside("users", "add", "--", value, "bob").refused(4, "A chat id is a whole number")
+    swapped = run.inside("users", "add", "@Me", "42").refused(4, "The chat id comes first: ")
+    assert swapped.endswith(": buffettsbot users add 42 Me\n")
     for value in NO_NAMES:
         run.inside("users", "add", "--", "8", value).refused(4, "A Telegram username has")
     for option in ("--first-name", "--last-name"):
@@ -445,6 +447,26 @@ def test_files_and_directories_without_permission(
         assert [file.name for file in place.iterdir()] == ["bot.db"]
     finally:
         place.chmod(0o755)
+
+
+def test_an_admin_who_may_not_read_the_settings_yet(tmp_path: Path, sqlite_url: str) -> None:
+    file = tmp_path / "buffettsbot.env"
+    file.write_text("BUFFETTSBOT_WALLET=x\n")
+    file.chmod(0o000)
+    run = Commands(sqlite_url)
+    run.env.pop("BUFFETTSBOT_ENV_FILE")
+    here = (  # the host's own file must not be touched, so it is another that is read in its place
+        "from pathlib import Path\nfrom buffettsbot.core import settings\n"
+        f"settings.ETC_FILE = Path({str(file)!r})\nfrom buffettsbot.cli import main\nmain()"
+    )
+    run.program = [*run.program[:1], "-c", here]
+    run = _as_everyone(run)
+    why, cure = f"{file} cannot be read: Permission denied. ", "sudo adduser NAME buffettsbot, then"
+    run("plans", "list").refused(4, why, cure)
+    assert cure in run("plans", "list", "--json").error()["message"]
+    looked = run("doctor")
+    assert (looked.code, why in looked.stdout, cure in looked.stdout) == (4, True, True)
+    run("init", "--yes").refused(4, why, "Run this with sudo")
 
 
 def test_a_full_disk(sqlite_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

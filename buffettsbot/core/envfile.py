@@ -30,7 +30,9 @@ def read_text(path: Path) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadSettings(f"{path} cannot be read: {why}.") from None
+        closed = isinstance(error, PermissionError)
+        cure = " Run this with sudo, or name another file." if closed else ""
+        raise BadSettings(f"{path} cannot be read: {why}.{cure}") from None
 
 
 def values_in(text: str) -> dict[str, str]:

@@ -322,9 +322,14 @@ def _keys(secret: SecretStr | None) -> list[str]:
 
 
 def _state_directory() -> Path:
-    if ETC_FILE.is_file() and SERVICE_STATE.is_dir():
+    if ETC_FILE.is_file() and is_installed():
         return SERVICE_STATE
     return Path(platformdirs.user_data_dir("buffettsbot"))
+
+
+def is_installed() -> bool:
+    """Return whether this host has the service's state directory."""
+    return SERVICE_STATE.is_dir()
 
 
 def env_file() -> Path | None:
