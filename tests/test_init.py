@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from buffettsbot.core import envfile, settings, setup
 from buffettsbot.core.db import SCHEMA_VERSION, Database
-from buffettsbot.core.errors import Invalid, NotAllowed, Unavailable
+from buffettsbot.core.errors import BadSettings, Invalid, NotAllowed, Unavailable
 from buffettsbot.core.settings import load_settings, named_in
 
 TOKEN = "123456789:the-secret-of-the-bot"
@@ -126,6 +126,16 @@ def test_the_originals_file_gives_everything_it_has(settings_env: Path, tmp_path
     )  # noqa: E501
     assert read.tronscan_base == "https://apilist.tronscanapi.com"
     assert read.tronscan_keys == ["a-key"]
+
+
+def test_what_the_file_says_is_not_taken_from_the_original(tmp_path: Path) -> None:
+    original, file = tmp_path / "original.env", tmp_path / "the.env"
+    original.write_text(ORIGINAL)
+    file.write_text("BUFFETTSBOT_TELEGRAM_TOKEN=1:mine\n")
+    draft = setup.draft(file, given={}, environment={}, original=original)
+    assert "telegram_token" not in draft.changes
+    assert draft.values["telegram_token"] == "1:mine"
+    assert "wallet" in draft.changes
 
 
 def test_all_that_is_missing_or_malformed_is_named_and_nothing_is_written(
@@ -321,7 +331,8 @@ def test_a_file_is_written_whole_or_not_at_all(
     real, link = tmp_path / "real.env", tmp_path / "link.env"
     real.write_text("old\n")
     link.symlink_to(real)
-    for number, error in ((errno.ENOSPC, Unavailable), (errno.EACCES, NotAllowed)):
+    full = ((errno.ENOSPC, Unavailable), (errno.EDQUOT, Unavailable))
+    for number, error in (*full, (errno.EACCES, NotAllowed)):
 
         def fails(*_: object, number: int = number) -> None:
             raise OSError(number, os.strerror(number))
@@ -331,11 +342,46 @@ def test_a_file_is_written_whole_or_not_at_all(
             envfile.write(link, "new\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.env", "real.env"]
     assert real.read_text() == "old\n"
+    real.chmod(0o666)
+    if os.geteuid() == 0:
+        os.chown(real, 1, 1)
+    owner = (real.stat().st_uid, real.stat().st_gid)
     envfile.write(link, "new\n")
+    assert (real.stat().st_uid, real.stat().st_gid, mode(real)) == (*owner, 0o640)
     assert link.is_symlink()
     assert real.read_text() == "new\n"
+    pipe = tmp_path / "pipe"  # never a device: should this fail, root would replace it
+    os.mkfifo(pipe)
     with pytest.raises(NotAllowed):
-        envfile.write(Path("/dev/null"), "new\n")
+        envfile.write(pipe, "new\n")
+    assert pipe.is_fifo()
+
+
+def test_what_cannot_be_written_for_both_readers_is_refused() -> None:
+    for value in ("two\nlines", "a\x00b", "tab\tbed", "\x85", "\u2028", "end\\", "${HOME}"):
+        with pytest.raises(Invalid):
+            envfile.quoted(value)
+    for value in ("a\\\\b c", "a\\b c", "\\'", '\\" c'):
+        assert envfile.values_in(f"K={envfile.quoted(value)}") == {"K": value}
+
+
+def test_a_variable_is_set_where_it_counts_and_nothing_else_is_touched() -> None:
+    text = "K=first\nBROKEN LINE\nK=last\nEMPTY="
+    assert envfile.values_in(text) == {"K": "last"}
+    assert envfile.with_values(text, {"K": "new", "EMPTY": "full"}, {}) == (
+        "K=first\nBROKEN LINE\nK=new\nEMPTY=full\n"
+    )
+    assert envfile.with_values("A=1", {"B": "2"}, {"B": "a note"}) == "A=1\n\n# a note\nB=2\n"
+    assert envfile.with_values("A=1\n", {"B": "2"}, {}) == "A=1\nB=2\n"
+    assert envfile.with_values("", {"B": "2"}, {}) == "B=2\n"
+    assert envfile.with_values("BROKEN LINE", {"BROKEN": "2"}, {}) == "BROKEN LINE\nBROKEN=2\n"
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "latin.env"
+    file.write_bytes(b"BUFFETTSBOT_COMMUNITY=caf\xe9\n")
+    with pytest.raises(BadSettings, match="cannot be read: it is not UTF-8 text"):
+        envfile.read_text(file)
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1)

@@ -35,6 +35,19 @@ def read_text(path: Path) -> str:
         raise BadSettings(f"{path} cannot be read: {why}.{cure}") from None
 
 
+def is_there(path: Path) -> bool:
+    """Say whether a file is there. Raises BadSettings when that cannot be seen."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise BadSettings(
+            f"{path} cannot be seen: {error.strerror}. Run this as the user of the service, "
+            "or mend the rights of the directories above."
+        ) from None
+
+
 def values_in(text: str) -> dict[str, str]:
     """Return the variables that a file's text sets, as this program reads them."""
     found = dotenv_values(stream=io.StringIO(text))

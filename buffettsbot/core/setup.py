@@ -74,7 +74,7 @@ def place(named: Path | None, environment: Mapping[str, str]) -> Path:
     if chosen := named or environment.get(f"{PREFIX}ENV_FILE"):
         return Path(chosen)
     host, own = usual_places()
-    existing = next((path for path in (host, own) if path.is_file()), None)
+    existing = next((path for path in (host, own) if envfile.is_there(path)), None)
     return existing or (host if os.geteuid() == 0 and is_installed() else own)
 
 
@@ -95,7 +95,7 @@ def draft(
     standing = named_in(envfile.values_in(text))
     wanted = named_in(environment) | {name: value for name, value in given.items() if value}
     if original is not None:
-        if not original.is_file():
+        if not envfile.is_there(original):
             raise NotFound(f"There is no file {original}.")
         old = named_in(envfile.values_in(envfile.read_text(original)))
         wanted = {name: old[name] for name in old.keys() - standing.keys()} | wanted
