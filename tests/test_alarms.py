@@ -25,6 +25,8 @@ def test_every_admin_is_told_once_an_hour_of_each_unit(db: Database) -> None:
     assert len(queued(db)) == 4
     raise_alarm(db, unit=UNIT, error="still broken", now=NOW + timedelta(minutes=55))
     assert len(queued(db, 1)) == 3
+    raise_alarm(db, unit=UNIT, error="broken", now=NOW + timedelta(days=1))
+    assert len(queued(db, 1)) == 4
     assert rows(db, Outbox)[0].payload == {"pass": UNIT, "error": "broken"}
 
 

@@ -55,10 +55,11 @@ def world(sqlite_url: str) -> Iterator[World]:
             yield World(service.url, sandbox)
 
 
-def _told(text: str) -> Any:
-    """Return an answer with what differs from day to day taken out."""
+def _told(text: str) -> str:
+    """Return an answer, its fields in their order, with what differs from day to day taken out."""
     text = re.sub(r"\d\d/\d\d/\d{4} \d\d:\d\d:\d\d", "DATE", text)
-    return json.loads(re.sub(r'"retry_after": \d+', '"retry_after": "SECONDS"', text))
+    told = json.loads(re.sub(r'"retry_after": \d+', '"retry_after": "SECONDS"', text))
+    return json.dumps(told)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -127,12 +128,16 @@ def _message(chat_id: int, text: str) -> dict[str, Any]:
     return {"message": {"from": person, "chat": {"type": "private"}, "text": text}}
 
 
-def test_the_bot_of_the_guide_works(world: World, tmp_path: Path, loopback: Loopback) -> None:
+def _save_programs(directory: Path) -> None:
     for kind, text in BLOCKS:
         if kind == "python":
             name = re.match(r'"""(\w+\.py):', text)
             assert name is not None
-            (tmp_path / name[1]).write_text(text, encoding="utf-8")
+            (directory / name[1]).write_text(text, encoding="utf-8")
+
+
+def test_the_bot_of_the_guide_works(world: World, tmp_path: Path, loopback: Loopback) -> None:
+    _save_programs(tmp_path)
     ann, eve, group = 7_000_000_001, 7_000_000_003, int(EXPORTS["GROUP_ID"])
     world.sandbox.telegram(token=EXPORTS["TELEGRAM_TOKEN"], group={"id": group})
     paid = world.sandbox.pay(to=EXPORTS["WALLET"])
@@ -182,3 +187,27 @@ def test_the_bot_of_the_guide_works(world: World, tmp_path: Path, loopback: Loop
         counted = asking.get("/metrics").text
     for answer in ("approved", "declined"):
         assert f'buffettsbot_join_requests_total{{answer="{answer}"}} 1.0' in counted
+
+
+def test_the_bot_of_the_guide_does_not_hammer_what_refuses_it(
+    tmp_path: Path, loopback: Loopback
+) -> None:
+    _save_programs(tmp_path)
+    refused = threading.Semaphore(0)
+
+    def refuse(_: Asked) -> Answer:
+        refused.release()
+        return as_json({"ok": False, "error_code": 401, "description": "Unauthorized"}, 401)
+
+    loopback.answer = refuse
+    environment = {"SHOP_TOKEN": "t", "BOT_TOKEN": "1:t", "TELEGRAM_URL": loopback.url}
+    bot = subprocess.Popen(
+        [sys.executable, "bot.py"], env=clean_env("sqlite://") | environment, cwd=tmp_path
+    )
+    try:
+        assert refused.acquire(timeout=PATIENCE)
+        assert not refused.acquire(timeout=1), "asked again at once"
+        assert bot.poll() is None
+    finally:
+        bot.kill()
+        bot.wait()

@@ -712,6 +712,18 @@ def test_verify_says_that_a_hash_is_used(db: Database, spelling: str) -> None:
     assert looked(db, paid(HASH), text=spelling) == (HASH, Reason.ALREADY_USED, [])
 
 
+def test_verify_says_that_a_hash_is_used_before_anything_else(db: Database) -> None:
+    shop(db, year=400)
+    claimed(db, None)
+    assert looked(db, paid(HASH), period="1 year")[1] is Reason.ALREADY_USED
+    assert looked(db, paid(HASH, at=NOW - 2 * DAY))[1] is Reason.ALREADY_USED
+    assert looked(db, paid(HASH, succeeded=False))[1] is Reason.FAILED_TRANSACTION
+    assert looked(db)[1] is Reason.NOT_FOUND  # what it is waiting for
+    claimed(db, payments_chain(paid(HASH)))
+    for seen in ([paid(HASH)], [paid(HASH, at=NOW - 2 * DAY)], [paid(HASH, "1")], []):
+        assert looked(db, *seen, period="1 year")[1:] == (Reason.ALREADY_USED, [])
+
+
 def test_verify_does_not_call_a_refused_hash_used(db: Database) -> None:
     claimed(db, payments_chain(paid(HASH, "1")))
     assert looked(db, paid(HASH, "50"))[1] is Reason.ACCEPTED

@@ -150,6 +150,8 @@ def test_bad_values_are_refused_and_change_nothing(
     assert run.inside("plans", "create", "1 year", "-5").refused(2, "No such option: -5")
     for value in NO_CHAT_IDS:
         run.inside("users", "add", "--", value, "bob").refused(4, "A chat id is a whole number")
+    swapped = run.inside("users", "add", "@Me", "42").refused(4, "The chat id comes first: ")
+    assert swapped.endswith(": buffettsbot users add 42 Me\n")
     for value in NO_NAMES:
         run.inside("users", "add", "--", "8", value).refused(4, "A Telegram username has")
     for option in ("--first-name", "--last-name"):
@@ -445,6 +447,77 @@ def test_files_and_directories_without_permission(
         assert [file.name for file in place.iterdir()] == ["bot.db"]
     finally:
         place.chmod(0o755)
+
+
+def test_an_admin_who_may_not_read_the_settings_yet(tmp_path: Path, sqlite_url: str) -> None:
+    file = tmp_path / "buffettsbot.env"
+    file.write_text("BUFFETTSBOT_WALLET=x\n")
+    file.chmod(0o000)
+    run = Commands(sqlite_url)
+    run.env.pop("BUFFETTSBOT_ENV_FILE")
+    here = (  # the host's own file must not be touched, so it is another that is read in its place
+        "from pathlib import Path\nfrom buffettsbot.core import settings\n"
+        f"settings.ETC_FILE = Path({str(file)!r})\nfrom buffettsbot.cli import main\nmain()"
+    )
+    run.program = [*run.program[:1], "-c", here]
+    run = _as_everyone(run)
+    why, cure = f"{file} cannot be read: Permission denied. ", "sudo adduser NAME buffettsbot, then"
+    run("plans", "list").refused(4, why, cure)
+    assert cure in run("plans", "list", "--json").error()["message"]
+    looked = run("doctor")
+    assert (looked.code, why in looked.stdout, cure in looked.stdout) == (4, True, True)
+    run("init", "--yes").refused(4, why, "Run this with sudo")
+
+
+def test_what_lies_behind_a_closed_door(tmp_path: Path, sqlite_url: str, sandbox: Sandbox) -> None:
+    place = tmp_path / "locked"
+    place.mkdir()
+    file = place / "some.file"
+    file.touch()
+    place.chmod(0o000)
+    try:
+        run = _as_everyone(commands(sqlite_url, sandbox))
+        unseen = f"{file} cannot be seen: Permission denied."
+        for arguments in (["plans", "list"], ["init", "--from-env", str(file)]):
+            run(*arguments, env={"BUFFETTSBOT_ENV_FILE": str(file)}).refused(4, str(file), "denied")
+        run("plans", "list", env={"BUFFETTSBOT_ENV_FILE": str(file)}).refused(4, unseen)
+        told = run("doctor", "--json", env={"BUFFETTSBOT_ENV_FILE": str(file)})
+        assert (told.code, [f["check"] for f in told.json()]) == (4, ["settings"])
+        assert told.json()[0]["found"] in unseen
+        assert "as the user of the service" in told.json()[0]["advice"]
+        there = _as_everyone(commands(f"sqlite:///{file}", sandbox))
+        (found,) = [f for f in there("doctor", "--json").json() if f["check"] == "database"]
+        assert (found["status"], found["found"]) == ("failed", unseen.rstrip("."))
+        run("db", "backup", str(file)).refused(5, "cannot be written", "Permission denied")
+        run("db", "import-django", str(file)).refused(4, f"no file {file}")
+        for directory in (place, place / "inside"):
+            own = {"BUFFETTSBOT_MESSAGES_DIR": str(directory)}
+            texts = run("messages", "check", "--json", env=own)
+            assert (texts.code, len(texts.json())) == (4, 1)
+            (shown,) = run("messages", "preview", "welcome", "--json", env=own).json()
+            assert "Welcome" in shown["text"]  # the shipped text, and a warning
+            assert str(directory) in shown["warnings"][0]
+    finally:
+        place.chmod(0o755)
+
+
+def test_a_database_that_may_not_be_written_is_told_by_the_doctor(
+    tmp_path: Path, sqlite_url: str, sandbox: Sandbox
+) -> None:
+    place = tmp_path / "there"
+    place.mkdir()
+    file = place / "bot.db"
+    shutil.copyfile(tmp_path / "buffettsbot.db", file)
+    run = _as_everyone(commands(f"sqlite:///{file}", sandbox))
+    for rights, rights_above in ((0o444, 0o755), (0o644, 0o555)):
+        file.chmod(rights)
+        place.chmod(rights_above)
+        try:
+            found = {f["check"]: f for f in run("doctor", "--json").json()}
+        finally:
+            place.chmod(0o755)
+        assert found["database"]["status"] == "failed"
+        assert found["database"]["found"] == f"{file} may not be written by this user"
 
 
 def test_a_full_disk(sqlite_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ def test_plans_are_created_listed_repriced_and_retired(run: Commands) -> None:
 def test_retire_asks_first_and_changes_nothing_without_a_yes(run: Commands, db: Database) -> None:
     shop(db)
     declined = run("plans", "retire", "1 month", stdin="n\n")
-    assert declined.refused(4, "Take 1 month off sale? [y/N]", "Nothing was changed.")
+    assert declined.refused(4, "Take 1 month for 50 USDT off sale? [y/N]", "Nothing was changed.")
     assert run.inside("plans", "retire", "1 month", stdin="maybe\n").refused(4)
     unasked = run.inside("plans", "retire", "1 month")
     assert unasked.refused(4, "Nobody answered; nothing was changed", "--yes")
@@ -494,8 +494,13 @@ def test_a_person_decides_and_it_is_written_down(
         person(db, number, f"user{number}")
         waiting = run.inside("subscribers", "claim", str(number), "1 month", hash_of(number))
         assert waiting.code == 5
-    for command in (["approve", hash_of(7)], ["reject", hash_of(8), "--reason", "=not paid"]):
-        run.inside("payments", *command).refused(4, "[y/N]", "Nobody answered")
+    for verb, command in (
+        ("Accept", ["approve", hash_of(7)]),
+        ("Refuse", ["reject", hash_of(8), "--reason", "=not paid"]),
+    ):
+        asked = run.inside("payments", *command).refused(4, "Nobody answered")
+        what = f"{verb} the payment of @user{command[1][-1]} for 1 month at 50 USDT: "
+        assert asked.startswith(f"{what}pending (not-found)? [y/N]")
     assert [payment.status for payment in ledger(db)] == ["pending", "pending"]
     approved = run("payments", "approve", hash_of(7).upper(), "--yes", "--json").json()
     assert list(approved) == PAYMENT_FIELDS
@@ -518,6 +523,37 @@ def test_a_person_decides_and_it_is_written_down(
     rows_ = table(run.inside("audit", "--csv").stdout)
     assert [row["id"] for row in rows_] == [str(entry["id"]) for entry in entries]
     assert not rows_[0]["detail"].startswith("=")
+
+
+def test_nobody_is_asked_about_what_cannot_be_done(
+    run: Commands, db: Database, sandbox: Sandbox
+) -> None:
+    member(db, 7, "ann", now=now())
+    number = str(run.inside("outbox", "list", "--json").json()[0]["id"])
+    asked = run.inside("outbox", "cancel", number, stdin="n\n").refused(4)
+    assert asked.startswith(f"Take back message {number}, welcome for @ann? [y/N]")
+    run("outbox", "cancel", number, stdin="y\n").refused(0, "(welcome) is cancelled.")
+    used = ledger(db)[0].transaction_hash
+    before = rows(db, Payment), rows(db, Plan)
+    for arguments, words in (
+        (["outbox", "cancel", "99"], "There is no message 99."),
+        (["outbox", "cancel", number], f"Message {number} is cancelled"),
+        (["payments", "approve", used], "pending or held"),
+        (["payments", "reject", used, "--reason", "x"], "pending or held"),
+        (["payments", "approve", hash_of(99)], "Nobody ever claimed this hash"),
+        (["payments", "approve", "x"], "not a transaction hash"),
+        (["plans", "retire", "1 year"], "No plan for 1 year is on sale"),
+        (["plans", "retire", "2 years"], "There is no period '2 years'"),
+        (["subscribers", "revoke", "bob", "--reason", "x"], "No user 'bob'"),
+    ):
+        told = run.inside(*arguments, stdin="y\n").refused(4, words)
+        assert "[y/N]" not in told, arguments
+    assert before == (rows(db, Payment), rows(db, Plan))
+    for value in ("x", "0", "", "1.5", "٧", "9" * 30):
+        run.inside("outbox", "cancel", value).refused(2, "write a message's number")
+    unanswered = run.inside("plans", "retire", "1 month", "--json")
+    assert "add --yes" in unanswered.error()["message"]  # and no question for a program to read
+    assert run.inside("plans", "retire", "1 month", "--json", stdin="y\n").code == 0
 
 
 def test_the_other_passes_report_as_settle_does(run: Commands, db: Database) -> None:
@@ -640,6 +676,7 @@ REFUSALS: list[tuple[str, int, str]] = [
     ("users demote 99999999999999999999", 4, "unknown-user"),
     ("users add x ann", 4, "invalid"),
     ("users add 8 not-a-name", 4, "invalid"),
+    ("users add @me 42", 4, "invalid"),
     ("subscribers show nobody", 4, "unknown-user"),
     (f"subscribers claim nobody 1month {hash_of(1)}", 4, "unknown-user"),
     (f"subscribers claim ann 1year {hash_of(1)}", 4, "unknown-plan"),

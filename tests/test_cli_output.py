@@ -175,7 +175,7 @@ def test_a_person_is_asked_on_the_terminal(run: Commands) -> None:
     assert (declined.code, declined.lines[-2]) == (4, "error: Nothing was changed.")
     agreed = run.on_terminal("plans", "retire", "1 month", answers="yes\n")
     assert (agreed.code, agreed.lines[-2]) == (0, "1 month is off sale.")
-    assert agreed.lines[0] == "Take 1 month off sale? [y/N] yes"
+    assert agreed.lines[0] == "Take 1 month for 50 USDT off sale? [y/N] yes"
 
 
 def test_a_pass_leaves_one_line(run: Commands) -> None:

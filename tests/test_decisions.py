@@ -25,7 +25,8 @@ from helpers import (
 from buffettsbot.core.audit import list_audit
 from buffettsbot.core.claims import claim
 from buffettsbot.core.db import Database
-from buffettsbot.core.errors import NotFound
+from buffettsbot.core.errors import Conflict, NotFound
+from buffettsbot.core.payments import open_payment
 from buffettsbot.core.settlement import Outcome, decide_by_hand, settle
 from buffettsbot.core.verification import Reason
 
@@ -41,9 +42,15 @@ def pending(db: Database) -> None:
     claim(db, fake_chain({}), EXPECTATION, **wanted, now=NOW)  # type: ignore[arg-type]
 
 
-def decide(db: Database, *, accept: bool) -> Outcome:
+def decide(db: Database, *, accept: bool, seen: int | None = None) -> Outcome:
     return decide_by_hand(
-        db, transaction_hash=HASH, accept=accept, actor="olga", now=LATER, why="seen by hand"
+        db,
+        transaction_hash=HASH,
+        accept=accept,
+        actor="olga",
+        now=LATER,
+        why="seen by hand",
+        seen=seen,
     )
 
 
@@ -88,6 +95,21 @@ def test_what_is_decided_cannot_be_decided_again(db: Database) -> None:
     for accept in (True, False):
         with pytest.raises(NotFound, match="pending or held"):
             decide(db, accept=accept)
+
+
+def test_only_the_claim_that_the_admin_has_seen_is_decided(db: Database) -> None:
+    pending(db)
+    seen = open_payment(db, HASH)["id"]
+    decide(db, accept=False, seen=seen)
+    with pytest.raises(NotFound, match="pending or held"):
+        open_payment(db, HASH)
+    person(db, 8, "bob")
+    claim(db, None, EXPECTATION, person=8, period="1 month", transaction_hash=HASH, now=LATER)
+    with pytest.raises(Conflict, match="Another claims this hash now"):
+        decide(db, accept=True, seen=seen)
+    assert [entry.status for entry in ledger(db)] == ["refused", "pending"]
+    decide(db, accept=True, seen=open_payment(db, HASH)["id"])
+    assert [entry.status for entry in ledger(db)] == ["refused", "accepted"]
 
 
 def test_an_approval_that_races_the_settle_pass_sells_once(db: Database) -> None:

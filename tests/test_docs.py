@@ -85,6 +85,7 @@ def test_help_is_shown_for_everything() -> None:
             shown = run.inside(*name.split(), option)
             assert (shown.code, shown.stderr) == (0, ""), name
             assert shown.stdout.startswith(f"Usage: buffettsbot {name}".rstrip()), name
+            assert not re.search(r"[{}]|\[\[", shown.stdout.partition("\n")[0]), name
     for name in GROUPS:
         bare = run.inside(name)
         assert bare.code == 2

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from buffettsbot.core import envfile, settings, setup
 from buffettsbot.core.db import SCHEMA_VERSION, Database
-from buffettsbot.core.errors import Invalid, NotAllowed, Unavailable
+from buffettsbot.core.errors import BadSettings, Invalid, NotAllowed, Unavailable
 from buffettsbot.core.settings import load_settings, named_in
 
 TOKEN = "123456789:the-secret-of-the-bot"
@@ -117,7 +117,7 @@ def test_the_originals_file_gives_everything_it_has(settings_env: Path, tmp_path
     original, file = tmp_path / "original.env", tmp_path / "new.env"
     original.write_text(ORIGINAL)
     draft = setup.draft(file, given={}, environment={}, original=original)
-    assert draft.missing == []
+    assert draft.problems == {}
     setup.write(draft)
     read = load_settings(file)
     assert (
@@ -126,6 +126,16 @@ def test_the_originals_file_gives_everything_it_has(settings_env: Path, tmp_path
     )  # noqa: E501
     assert read.tronscan_base == "https://apilist.tronscanapi.com"
     assert read.tronscan_keys == ["a-key"]
+
+
+def test_what_the_file_says_is_not_taken_from_the_original(tmp_path: Path) -> None:
+    original, file = tmp_path / "original.env", tmp_path / "the.env"
+    original.write_text(ORIGINAL)
+    file.write_text("BUFFETTSBOT_TELEGRAM_TOKEN=1:mine\n")
+    draft = setup.draft(file, given={}, environment={}, original=original)
+    assert "telegram_token" not in draft.changes
+    assert draft.values["telegram_token"] == "1:mine"
+    assert "wallet" in draft.changes
 
 
 def test_all_that_is_missing_or_malformed_is_named_and_nothing_is_written(
@@ -143,22 +153,12 @@ def test_all_that_is_missing_or_malformed_is_named_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_terminal_it_asks_until_the_answers_are_right(
-    tmp_path: Path, sandbox: Sandbox
-) -> None:
-    file = tmp_path / "the.env"
-    answers = {
-        "USDT: ": [WALLET[:-1] + "x", WALLET],
-        "not shown): ": ["hello", "1:wrong", TOKEN],
-        "[none]: ": ["the circle", "-100123"],
-        "[UTC]: ": ["Europe/Berlin"],
-        "[en]: ": ["xx", ""],
-        "[our community]: ": [""],
-    }
-    env = clean_env(f"sqlite:///{tmp_path}/b.db", wallet=None, telegram_url=sandbox.url)
+def typed(answers: dict[str, list[str]], env: dict[str, str], *arguments: str) -> tuple[int, str]:
+    """Run `init` on a terminal, and type an answer whenever a prompt ends so; return its exit code
+    and what was seen, blanks made one."""
     here, there = pty.openpty()
     process = subprocess.Popen(
-        [*PROGRAM, "init", "--env-file", str(file)],
+        [*PROGRAM, "init", *arguments],
         env=env | {"TERM": "xterm"},
         cwd=ROOT,
         stdin=there,
@@ -178,13 +178,31 @@ def test_on_a_terminal_it_asks_until_the_answers_are_right(
             for prompt in [each for each in answers if turn.endswith(each)]:
                 os.write(here, f"{answers[prompt].pop(0)}\n".encode())
                 turn = ""
-        assert process.wait(PATIENCE) == 0, seen
+        code = process.wait(PATIENCE)
     finally:
         process.kill()
         process.wait()
         os.close(here)
     assert not any(answers.values()), seen
-    seen = " ".join(seen.split())
+    assert "Traceback" not in seen
+    return code, " ".join(seen.split())
+
+
+def test_on_a_terminal_it_asks_until_the_answers_are_right(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    file = tmp_path / "the.env"
+    answers = {
+        "USDT: ": [WALLET[:-1] + "x", WALLET],
+        "not shown): ": ["hello", "1:wrong", TOKEN],
+        "[none]: ": ["the circle", "-100123"],
+        "[UTC]: ": ["Europe/Berlin"],
+        "[en]: ": ["xx", ""],
+        "[our community]: ": [""],
+    }
+    env = clean_env(f"sqlite:///{tmp_path}/b.db", wallet=None, telegram_url=sandbox.url)
+    code, seen = typed(answers, env, "--env-file", str(file))
+    assert code == 0, seen
     assert "checksum is broken" in seen
     assert "This is no bot's token" in seen
     assert "refuses the bot's token" in seen
@@ -199,6 +217,70 @@ def test_on_a_terminal_it_asks_until_the_answers_are_right(
     assert (found["timezone"], found["language"]) == ("Europe/Berlin", "en")
 
 
+def malformed_file(tmp_path: Path) -> Path:
+    file = tmp_path / "the.env"
+    file.write_text(
+        f"# mine\nBUFFETTSBOT_WALLET={WALLET[:-1]}x\nBUFFETTSBOT_TIMEZONE=Nowhere\n"
+        f"BUFFETTSBOT_GROUP_ID=5\nBUFFETTSBOT_TELEGRAM_TOKEN={TOKEN}\n"
+    )
+    return file
+
+
+def test_what_is_malformed_in_the_file_is_named_and_the_file_stays(
+    sqlite_url: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = malformed_file(tmp_path)
+    file.write_text(f"{file.read_text()}BUFFETTSBOT_REMINDER_DAYS=never\n")
+    before = file.read_bytes()
+    run = runner(sqlite_url, sandbox, file)
+    told = run("init", "--yes", "--community", "The circle").refused(4, "Nothing was written")
+    for name, wanted in (
+        ("WALLET", "checksum"),
+        ("TIMEZONE", "write a time zone such as Europe/Berlin"),
+        ("GROUP_ID", "write a group's id"),
+        ("REMINDER_DAYS", "write days such as 7,3,1"),
+    ):
+        line = next(one for one in told.splitlines() if f"BUFFETTSBOT_{name} is malformed: " in one)
+        assert wanted in line
+    assert f"Mend them in {file}" in told
+    assert run.inside("init", "--json").error()["error"] == "bad-settings"
+    code, seen = typed({}, run.env)  # what it cannot ask for is named before it asks for the rest
+    assert (code, "REMINDER_DAYS is malformed" in seen, "WALLET" in seen) == (4, True, False)
+    assert file.read_bytes() == before
+    anew = {"BUFFETTSBOT_REMINDER_DAYS": "7", "BUFFETTSBOT_GROUP_ID": "-5"}
+    done = run.inside("init", "--wallet", WALLET, "--timezone", "UTC", env=anew)
+    assert done.code == 0, done
+    assert settings.malformed(values(file)) == {}
+
+
+def test_on_a_terminal_it_asks_again_for_what_is_malformed_and_for_nothing_else(
+    sqlite_url: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = malformed_file(tmp_path)
+    before = file.read_bytes()
+    run = runner(sqlite_url, sandbox, file)
+
+    def answers(group: str) -> dict[str, list[str]]:
+        return {
+            "USDT: ": ["T", WALLET],
+            "[none]: ": [group],
+            "[UTC]: ": ["Mars", "Europe/Berlin"],
+        }
+
+    code, seen = typed(answers("none"), run.env)  # which leaves the malformed one where it is
+    assert (code, file.read_bytes()) == (4, before), seen
+    assert "BUFFETTSBOT_GROUP_ID is malformed" in seen
+    code, seen = typed(answers("-100123"), run.env)
+    assert code == 0, seen
+    found = values(file)
+    assert (found["wallet"], found["timezone"], found["group_id"]) == (
+        WALLET,
+        "Europe/Berlin",
+        "-100123",
+    )
+    assert file.read_text().startswith(f"# mine\nBUFFETTSBOT_WALLET={WALLET}\n")
+
+
 # Where, and how it is written
 
 
@@ -207,6 +289,8 @@ def test_the_first_place_that_exists_is_taken(
 ) -> None:
     host, own = settings.usual_places()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert setup.place(None, {}) == own
+    settings.SERVICE_STATE.mkdir(parents=True)
     assert setup.place(None, {}) == host
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert setup.place(None, {}) == own
@@ -218,13 +302,37 @@ def test_the_first_place_that_exists_is_taken(
     assert setup.place(tmp_path / "given", named) == tmp_path / "given"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
+def test_root_without_a_service_keeps_settings_and_data_together(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    host, home = tmp_path / "host", tmp_path / "home"
+    run = Commands("", wallet=None, telegram_url=sandbox.url, home=home)
+    run.env.pop("BUFFETTSBOT_DATABASE_URL")
+    there = (  # this machine's own /etc is not to be touched
+        "from pathlib import Path\nfrom buffettsbot.core import settings\n"
+        f"settings.ETC_FILE = Path({str(host)!r}) / 'buffettsbot.env'\n"
+        f"settings.SERVICE_STATE = Path({str(host)!r}) / 'state'\n"
+        "from buffettsbot.cli import main\nmain()"
+    )
+    run.program = [sys.executable, "-c", there]
+    made = run("init", "--wallet", WALLET, env={"BUFFETTSBOT_TELEGRAM_TOKEN": TOKEN})
+    assert made.code == 0, made
+    assert "The settings are root's own: no service is installed here." in made.stderr
+    assert not host.exists()
+    names = {path.name for path in home.rglob("*") if path.is_file()}
+    assert {"buffettsbot.env", "buffettsbot.db"} <= names
+    assert run("plans", "list").code == 0
+
+
 def test_a_file_is_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, link = tmp_path / "real.env", tmp_path / "link.env"
     real.write_text("old\n")
     link.symlink_to(real)
-    for number, error in ((errno.ENOSPC, Unavailable), (errno.EACCES, NotAllowed)):
+    full = ((errno.ENOSPC, Unavailable), (errno.EDQUOT, Unavailable))
+    for number, error in (*full, (errno.EACCES, NotAllowed)):
 
         def fails(*_: object, number: int = number) -> None:
             raise OSError(number, os.strerror(number))
@@ -234,11 +342,46 @@ def test_a_file_is_written_whole_or_not_at_all(
             envfile.write(link, "new\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.env", "real.env"]
     assert real.read_text() == "old\n"
+    real.chmod(0o666)
+    if os.geteuid() == 0:
+        os.chown(real, 1, 1)
+    owner = (real.stat().st_uid, real.stat().st_gid)
     envfile.write(link, "new\n")
+    assert (real.stat().st_uid, real.stat().st_gid, mode(real)) == (*owner, 0o640)
     assert link.is_symlink()
     assert real.read_text() == "new\n"
+    pipe = tmp_path / "pipe"  # never a device: should this fail, root would replace it
+    os.mkfifo(pipe)
     with pytest.raises(NotAllowed):
-        envfile.write(Path("/dev/null"), "new\n")
+        envfile.write(pipe, "new\n")
+    assert pipe.is_fifo()
+
+
+def test_what_cannot_be_written_for_both_readers_is_refused() -> None:
+    for value in ("two\nlines", "a\x00b", "tab\tbed", "\x85", "\u2028", "end\\", "${HOME}"):
+        with pytest.raises(Invalid):
+            envfile.quoted(value)
+    for value in ("a\\\\b c", "a\\b c", "\\'", '\\" c'):
+        assert envfile.values_in(f"K={envfile.quoted(value)}") == {"K": value}
+
+
+def test_a_variable_is_set_where_it_counts_and_nothing_else_is_touched() -> None:
+    text = "K=first\nBROKEN LINE\nK=last\nEMPTY="
+    assert envfile.values_in(text) == {"K": "last"}
+    assert envfile.with_values(text, {"K": "new", "EMPTY": "full"}, {}) == (
+        "K=first\nBROKEN LINE\nK=new\nEMPTY=full\n"
+    )
+    assert envfile.with_values("A=1", {"B": "2"}, {"B": "a note"}) == "A=1\n\n# a note\nB=2\n"
+    assert envfile.with_values("A=1\n", {"B": "2"}, {}) == "A=1\nB=2\n"
+    assert envfile.with_values("", {"B": "2"}, {}) == "B=2\n"
+    assert envfile.with_values("BROKEN LINE", {"BROKEN": "2"}, {}) == "BROKEN LINE\nBROKEN=2\n"
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "latin.env"
+    file.write_bytes(b"BUFFETTSBOT_COMMUNITY=caf\xe9\n")
+    with pytest.raises(BadSettings, match="cannot be read: it is not UTF-8 text"):
+        envfile.read_text(file)
 
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1)

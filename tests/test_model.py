@@ -27,6 +27,7 @@ from helpers import (
     person,
     rows,
     shop,
+    silence,
     staff,
 )
 from hypothesis import HealthCheck, settings
@@ -134,11 +135,12 @@ class Model:
 
 @dataclass
 class OnChain:
-    """A transaction on the chain: how much, when, and from when on it is final."""
+    """A transaction on the chain: how much, when, from when on it is final; or nobody says."""
 
     usdt: int
     at: datetime
     final_at: datetime
+    silent: bool = False
 
 
 class World(RuleBasedStateMachine):
@@ -164,11 +166,15 @@ class World(RuleBasedStateMachine):
         """Let time pass, and the chain with it."""
         self.now += by
         for transaction_hash, payment in self.chain.items():
-            self.source.answers[transaction_hash] = paid(
-                transaction_hash,
-                payment.usdt,
-                at=payment.at,
-                final=payment.final_at <= self.now,
+            self.source.answers[transaction_hash] = (
+                silence()
+                if payment.silent
+                else paid(
+                    transaction_hash,
+                    payment.usdt,
+                    at=payment.at,
+                    final=payment.final_at <= self.now,
+                )
             )
         return self.now
 
@@ -191,6 +197,34 @@ class World(RuleBasedStateMachine):
         self.chain[transaction_hash] = OnChain(usdt, self.now, final_at)
         self.tick(timedelta(hours=waits))
         self._claim(transaction_hash, chat, period)
+
+    @precondition(lambda self: any(self.model.runs(chat, self.now) for chat in PEOPLE))
+    @rule(
+        which=st.integers(0, 2),
+        period=st.sampled_from(sorted(PRICES)),
+        usdt=st.sampled_from([1, 130]),
+        silent=st.booleans(),
+    )
+    def a_membership_runs_out_while_the_chain_keeps_a_payment_waiting(
+        self, which: int, period: str, usdt: int, silent: bool
+    ) -> None:
+        """Promise 6: expiry touches nobody whose payment is pending, until the chain has spoken."""
+        members = [chat for chat in PEOPLE if self.model.runs(chat, self.now)]
+        chat = members[which % len(members)]
+        end = self.model.ends[chat]
+        self.tick(max(end - self.now - timedelta(minutes=5), timedelta(0)))
+        transaction_hash = f"{len(self.chain) + 1:064x}"
+        payment = OnChain(usdt, self.now, end + timedelta(hours=1), silent=silent)
+        self.chain[transaction_hash] = payment
+        self._claim(transaction_hash, chat, period)
+        self.tick(timedelta(minutes=5))
+        self.expire_pass()
+        assert chat not in self.model.ended
+        payment.silent = False
+        self.tick(timedelta(hours=1))
+        self.settle_pass()
+        assert self.model.claims[transaction_hash, chat, period].status != "pending"
+        self.expire_pass()
 
     @precondition(lambda self: self.chain)
     @rule(
@@ -236,7 +270,7 @@ class World(RuleBasedStateMachine):
         transaction_hash, chat, period = key
         payment = self.chain[transaction_hash]
         entry.attempts += 1
-        if payment.final_at > now:
+        if payment.silent or payment.final_at > now:
             wait = min(timedelta(seconds=30) * 2 ** (entry.attempts - 1), timedelta(minutes=15))
             entry.next_check = now + wait
             if entry.attempts == 1:

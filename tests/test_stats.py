@@ -15,16 +15,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from commands import Commands
-from helpers import MINUTE, NOW, buy, hash_of, member, person, shop
+from helpers import DAY, MINUTE, NOW, buy, hash_of, member, person, shop
 from sqlalchemy import delete, insert, select, update
 
 from buffettsbot.core import plans
 from buffettsbot.core.db import Database
 from buffettsbot.core.expiry import expire
 from buffettsbot.core.models import PAYMENT, SUBSCRIPTION, TELEGRAM_USER
-from buffettsbot.core.statistics import Month, Statistics, collect
+from buffettsbot.core.statistics import Month, Statistics, collect, rate
 
 TOKYO = ZoneInfo("Asia/Tokyo")
+SECOND = timedelta(seconds=1)
 ANN, BEN, CAT, DAN, EVE, FAY, GUS, HAL, IDA, JON = range(1, 11)
 
 
@@ -207,6 +208,152 @@ def test_a_hash_that_the_import_only_burnt_is_no_period(db: Database) -> None:
         session.connection().execute(update(PAYMENT).values(period_end=at(2, 1)))
     found = told(db)
     assert (found.unknown_amounts, sum(month.ended for month in found.months)) == (1, 0)
+
+
+def test_a_renewal_comes_within_14_days_to_the_second(db: Database) -> None:
+    shop(db)
+    over = at(1, 31)
+    for who in (ANN, BEN):
+        person(db, who, f"user{who}")
+        buy(db, hash_of(who), who=who, now=over - 30 * DAY)
+    end(db, over)
+    assert (counted(db, over - SECOND).ended, counted(db, over - SECOND).waiting) == (0, 0)
+    assert (counted(db, over).ended, counted(db, over).waiting) == (0, 2)
+    for who, late in ((ANN, timedelta(days=14)), (BEN, timedelta(days=14, seconds=1))):
+        buy(db, hash_of(10 + who), who=who, now=over + late)
+    last = over + timedelta(days=14) - SECOND
+    assert (counted(db, last).ended, counted(db, last).waiting) == (0, 2)
+    january = counted(db, over + timedelta(days=14))
+    assert (january.ended, january.followed, january.waiting) == (2, 1, 0)
+
+
+def counted(db: Database, now: datetime) -> Month:
+    """Return January as it is seen at a moment."""
+    months = collect(db, now=now, zone=ZoneInfo("UTC")).months
+    return next(month for month in months if month.first == date(2026, 1, 1))
+
+
+def test_at_its_end_a_membership_has_ended_and_a_renewal_just_then_is_one(db: Database) -> None:
+    shop(db)
+    person(db, ANN)
+    buy(db, hash_of(1), who=ANN, now=at(1, 1))
+    over = at(1, 31)
+    seen = [collect(db, now=now, zone=TOKYO) for now in (over - SECOND, over)]
+    assert [(each.members, each.months[-1].left) for each in seen] == [(1, 0), (0, 1)]
+    assert [sum(day.members for day in each.due) for each in seen] == [1, 0]
+    buy(db, hash_of(2), who=ANN, now=over)
+    (january, *_) = checked(told(db))
+    assert (january.joined, january.renewed, january.left) == (1, 1, 0)
+
+
+def test_income_is_of_the_month_it_arrived_and_a_member_of_the_month_it_bought(
+    db: Database,
+) -> None:
+    shop(db)
+    person(db, ANN)
+    buy(db, hash_of(1), who=ANN, now=at(2, 1))  # the money came a minute before midnight
+    january, february, _ = checked(told(db, zone=ZoneInfo("UTC")))
+    assert (january.income, january.payments, january.joined) == (50_000_000, 1, 0)
+    assert (february.income, february.payments, february.joined) == (0, 0, 1)
+
+
+def test_today_is_that_of_the_zone(db: Database) -> None:
+    found = collect(db, now=at(2, 28, 15, 30), zone=TOKYO)
+    assert (found.months[-1].first, found.due[0].day) == (date(2026, 3, 1), date(2026, 3, 1))
+
+
+def test_grants_without_a_plan_are_members_that_bring_nothing(db: Database) -> None:
+    shop(db)
+    for who in (ANN, BEN):
+        enter(db, person(db, who, f"user{who}"), f"grant-{who}", at(2, 1), at(3, 10))
+    with db.begin() as session:
+        session.connection().execute(update(SUBSCRIPTION).values(plan_id=None))
+    found = told(db)
+    assert (found.plans, found.granted, found.members) == ({None: 2}, 2, 2)
+    assert {day.day: (day.members, day.usdt) for day in found.due if day.members} == {
+        date(2026, 3, 10): (2, 0)
+    }
+    assert not found.is_empty
+
+
+def test_those_who_end_on_one_day_bring_their_prices_together(db: Database) -> None:
+    shop(db, month=50, quarter=130)
+    first, last = at(3, 1, 15), at(3, 31, 15)  # midnights of Tokyo: those of 30 days, and no more
+    for who, period, over in (
+        (ANN, "1 month", first),
+        (BEN, "3 months", first + 23 * timedelta(hours=1)),
+        (CAT, "1 month", first + 23 * timedelta(hours=1)),
+        (DAN, "1 month", last - DAY - SECOND),
+        (EVE, "1 month", last - DAY),
+        (FAY, "1 month", last),
+    ):
+        days = 30 if period == "1 month" else 90
+        person(db, who, f"user{who}")
+        buy(db, hash_of(who), who=who, period=period, usdt=130, now=over - days * DAY)
+    assert {day.day.day: (day.members, day.usdt) for day in told(db).due if day.members} == {
+        2: (3, 230_000_000),
+        30: (1, 50_000_000),
+    }
+
+
+def test_an_older_period_that_was_entered_later_stands_before_the_newer(db: Database) -> None:
+    shop(db)
+    person(db, ANN)
+    buy(db, hash_of(1), who=ANN, now=at(2, 1))
+    row = {"transaction_hash": hash_of(2), "customer_id": ANN, "plan_id": 1, "price": 50}
+    row |= {"status": "accepted", "reason": "accepted", "attempts": 0}
+    times = {"claimed_at": at(1, 1), "decided_at": at(1, 1)}
+    times |= {"period_start": at(1, 1), "period_end": at(1, 31)}
+    with db.begin() as session:
+        session.connection().execute(insert(PAYMENT), row | times)
+    january, february, _ = checked(told(db))
+    assert (january.joined, january.left, january.followed) == (1, 1, 1)
+    assert (february.joined, february.left, february.followed) == (1, 0, 0)
+
+
+def test_a_period_that_nobody_has_counts_for_nobody(db: Database) -> None:
+    """The original kept payments of memberships that are gone; `db import-django` keeps them."""
+    shop(db)
+    enter(db, person(db, ANN), hash_of(1), at(1, 1), at(1, 31))
+    with db.begin() as session:
+        session.connection().execute(delete(SUBSCRIPTION))
+    found = told(db)
+    assert sum(month.joined + month.left + month.ended for month in checked(found)) == 0
+    assert not found.is_empty  # a payment of unknown amount is something
+
+
+def test_what_is_over_is_something_too(db: Database) -> None:
+    shop(db)
+    enter(db, person(db, ANN), "grant-1", at(1, 1), at(1, 31))
+    found = told(db)
+    assert (found.members, found.payments, found.unknown_amounts) == (0, 0, 0)
+    assert not found.is_empty
+    buy(db, hash_of(2), who=person(db, BEN, "ben"), now=at(1, 1))
+    with db.begin() as session:
+        session.connection().execute(delete(SUBSCRIPTION))
+    assert not told(db).is_empty
+
+
+def test_a_refused_payment_makes_nobody_a_payer(db: Database) -> None:
+    shop(db)
+    enter(db, person(db, ANN), "grant-1", at(2, 1), at(3, 10))
+    buy(db, hash_of(1), who=ANN, usdt=1, now=at(2, 3))
+    enter(db, ANN, hash_of(2), at(2, 4), status="held")
+    assert [month.joined for month in checked(told(db))] == [1, 0]
+    with db.begin() as session:  # a hash that the import burnt
+        burnt = {
+            "status": "accepted",
+            "decided_at": at(2, 4),
+            "period_start": at(2, 4),
+            "period_end": at(2, 4),
+        }
+        held = PAYMENT.c.transaction_hash == hash_of(2)
+        session.connection().execute(update(PAYMENT).where(held).values(burnt))
+    assert [month.joined for month in checked(told(db))] == [1, 0]
+
+
+def test_a_share_has_four_decimals() -> None:
+    assert [rate(1, 3), rate(2, 3), rate(0, 3), rate(0, 0)] == [0.3333, 0.6667, 0.0, None]
 
 
 def test_nothing_is_nothing(db: Database) -> None:

@@ -41,6 +41,14 @@ COMMANDS = {
 _MODULES = {"pass": "passes"}
 
 
+class Command(TyperCommand):
+    """A command whose usage line says HASH, where typer writes {HASH}."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
 class Root(TyperGroup):
     """The commands, loaded on demand, and the one place where deliberate errors end."""
 
@@ -54,6 +62,8 @@ class Root(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             module = import_module(f"buffettsbot.cli.{_MODULES.get(name or '', name)}")
+            for registered in module.app.registered_commands:
+                registered.cls = Command
             command = typer.main.get_command(module.app)
             command.name = name
         return name, command, rest

@@ -95,7 +95,7 @@ def import_django(
         if dry_run:
             return
         if rehearsal.is_news:
-            confirm("Import this?")
+            confirm("Import this?", as_json=as_json)
     show_imported(bring(rehearse=False), as_json=as_json)
 
 
@@ -175,7 +175,8 @@ def restore(
         target = app_.db.engine.url.render_as_string(hide_password=True)
         confirm(
             f"Replace everything in {target} by the backup of {made} ({_counted(archive)})? "
-            "What was written since is lost."
+            "What was written since is lost.",
+            as_json=as_json,
         )
     backups.restore(app_.db, file, now=app_.now(), actor=actor())
     if as_json:

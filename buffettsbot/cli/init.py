@@ -77,6 +77,7 @@ def init(
     path = setup.place(env_file, os.environ)
     draft = setup.draft(path, given=given, environment=os.environ, original=from_env)
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not yes and not as_json
+    _demand(draft, asks=asks)
     answers = _asked(draft) if asks else {}
     draft = setup.draft(path, given=answers | given, environment=os.environ, original=from_env)
     _demand(draft)
@@ -104,8 +105,7 @@ def _asked(draft: setup.Draft) -> dict[str, str]:
     """Ask for what is missing or malformed; for what has a default only in a first env file."""
     names = [name for name in QUESTIONS if name not in draft.values]
     if draft.text:
-        wrong = {*draft.missing, *malformed(draft.values)}
-        names = [name for name in QUESTIONS if name in wrong]
+        names = [name for name in QUESTIONS if name in draft.problems]
     answers = {name: _ask(name, draft) for name in names}
     return {name: answer for name, answer in answers.items() if answer != NONE}
 
@@ -140,13 +140,15 @@ def _refused(token: str, draft: setup.Draft) -> str | None:
     return None
 
 
-def _demand(draft: setup.Draft) -> None:
-    if draft.missing:
-        names = "\n  ".join(f"{PREFIX}{name.upper()}" for name in draft.missing)
-        raise BadSettings(
-            f"Nothing was written; these are missing:\n  {names}\n"
-            "Set them in the environment, give them as options, or run this on a terminal."
-        )
+def _demand(draft: setup.Draft, *, asks: bool = False) -> None:
+    """Raise BadSettings, naming all that is missing or malformed, unless it will be asked for."""
+    left = {n: why for n, why in draft.problems.items() if not (asks and n in QUESTIONS)}
+    if left:
+        lines = "\n  ".join(f"{PREFIX}{name.upper()} {why}" for name, why in left.items())
+        ways = "Set them in the environment, give them as options, or run this on a terminal."
+        if draft.text:
+            ways = f"Mend them in {draft.path}, or set them in the environment."
+        raise BadSettings(f"Nothing was written. To mend:\n  {lines}\n{ways}")
 
 
 def _tell(draft: setup.Draft) -> None:
@@ -166,6 +168,10 @@ def _say_what_is_next(path: Path, settings: Settings) -> None:
         ("buffettsbot serve", f"the API for the bot, on {settings.bind}"),
         ("buffettsbot schedule", "the passes, where no timers run them"),
     ]
+    if os.geteuid() == 0 and path == usual_places()[1]:
+        say(
+            "The settings are root's own: no service is installed here. For one: scripts/install.sh"
+        )
     say("Next:")
     if path not in usual_places():
         say(f"  export {PREFIX}ENV_FILE={path}")

@@ -19,7 +19,7 @@ Language = Annotated[
     str | None, typer.Option("--language", metavar="en|ru", help="Instead of the configured one.")
 ]
 Name = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="One message; without it, all of them.")
+    str | None, typer.Argument(metavar="NAME", help="One message; without it, all of them.")
 ]
 
 _STYLES = {

@@ -105,13 +105,19 @@ def opened(ctx: typer.Context, *needs: str, prepared: bool = True) -> App:
     return app
 
 
-def confirm(question: str) -> None:
-    """Ask before something is destroyed. Raises NotAllowed unless the answer is yes."""
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
+def confirm(question: str, *, as_json: bool = False) -> None:
+    """Ask before something is destroyed. Raises NotAllowed unless the answer is yes.
+
+    `as_json`: stderr is for a program; only a person at a terminal sees the question.
+    """
+    shown = not as_json or bool(sys.stdin and sys.stdin.isatty())
+    if shown:
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
     answer = sys.stdin.readline() if sys.stdin else ""
     if not answer:
-        sys.stderr.write("\n")
+        if shown:
+            sys.stderr.write("\n")
         raise NotAllowed("Nobody answered; nothing was changed. To go ahead unasked, add --yes.")
     if answer.strip().lower() not in ("y", "yes"):
         raise NotAllowed("Nothing was changed.")

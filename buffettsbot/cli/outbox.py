@@ -1,19 +1,32 @@
 """buffettsbot outbox: what the world is told."""
 
+import re
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from buffettsbot.cli.options import Csv, Json, Limit, Yes, by, confirm, group_settings, opened
-from buffettsbot.cli.output import field, moment, picked, say, show_object, show_rows
-from buffettsbot.core import outbox
+from buffettsbot.cli.output import field, handle, moment, picked, say, show_object, show_rows
+from buffettsbot.core import outbox, users
+from buffettsbot.core.app import App
+from buffettsbot.core.errors import UnknownUser
 from buffettsbot.core.models import OUTBOX_STATUSES, Outbox
 
 app = typer.Typer(help="What the world is told.", **group_settings)
 
 FIELDS = tuple(Outbox.model_fields)
 
-Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="As `outbox list` shows it.")]
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,17}", text.strip(), re.ASCII):
+        raise typer.BadParameter("write a message's number, as `buffettsbot outbox list` shows it")
+    return int(text)
+
+
+Number = Annotated[
+    int, typer.Argument(metavar="ID", parser=_number, help="As `outbox list` shows it.")
+]
 
 
 def _status(value: str | None) -> str | None:
@@ -67,9 +80,17 @@ def cancel(ctx: typer.Context, number: Number, yes: Yes = False, as_json: Json =
     """Take back a message that is queued."""
     app_ = opened(ctx)
     if not yes:
-        confirm(f"Take back message {number}?")
+        message = outbox.queued_message(app_.db, number)
+        who = _who(app_, message.chat_id)
+        confirm(f"Take back message {number}, {message.kind} for {who}?", as_json=as_json)
     message = outbox.cancel_one(app_.db, number, by=by(app_))
     _show(message, "is cancelled", as_json=as_json)
+
+
+def _who(app_: App, chat_id: int) -> str:
+    with suppress(UnknownUser):
+        return handle(users.show_user(app_.db, chat_id).telegram_username, chat_id)
+    return str(chat_id)
 
 
 def _show(message: Outbox, words: str, *, as_json: bool) -> None:

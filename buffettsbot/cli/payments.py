@@ -28,6 +28,7 @@ from buffettsbot.cli.output import (
     show_lines,
     show_object,
     show_rows,
+    usdt,
     when,
 )
 from buffettsbot.cli.verify import in_words
@@ -166,11 +167,9 @@ def _decide(
     as_json: bool,
 ) -> None:
     app_ = opened(ctx, "timezone")
-    first, *_ = payments.show_payment(app_.db, transaction_hash)
+    claim = payments.open_payment(app_.db, transaction_hash)
     if not yes:
-        who = handle(first["telegram_username"], first["customer_id"])
-        verb = "Accept" if accept else "Refuse"
-        confirm(f"{verb} the payment of {who} for {first['plan']}?")
+        confirm(f"{'Accept' if accept else 'Refuse'} {_in_short(claim)}?", as_json=as_json)
     decide_by_hand(
         app_.db,
         transaction_hash=transaction_hash,
@@ -178,12 +177,20 @@ def _decide(
         actor=actor(),
         now=app_.now(),
         why=why,
+        seen=claim["id"],
     )
     decided = as_row(payments.show_payment(app_.db, transaction_hash)[0])
     if as_json:
         show_object(decided)
     else:
         say(f"The payment is {decided['status']}.")
+
+
+def _in_short(entry: Mapping[str, Any]) -> str:
+    who = handle(entry["telegram_username"], entry["customer_id"])
+    came = "" if entry["amount"] is None else f", {usdt(entry['amount'])} USDT came"
+    status = in_words(entry["status"], entry["reason"])
+    return f"the payment of {who} for {entry['plan']} at {entry['price']} USDT: {status}{came}"
 
 
 def as_row(entry: Mapping[str, Any]) -> dict[str, Any]:

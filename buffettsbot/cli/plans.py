@@ -64,7 +64,8 @@ def retire(ctx: typer.Context, period: Period, yes: Yes = False, as_json: Json =
     """Take a period off sale; memberships that run are not touched."""
     app_ = opened(ctx)
     if not yes:
-        confirm(f"Take {plans.parse_period(period)} off sale?")
+        standing = plans.find_plan(app_.db, period)
+        confirm(f"Take {standing.period} for {standing.price} USDT off sale?", as_json=as_json)
     plan = plans.retire_plan(app_.db, period=period, by=by(app_))
     _show(plan, f"{plan.period} is off sale.", as_json=as_json)
 

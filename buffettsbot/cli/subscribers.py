@@ -243,7 +243,7 @@ def revoke(
     if not yes:
         name = handle(member.telegram_username, member.chat_id)
         runs = f"which runs until {when(member.end_date, zone)}"
-        confirm(f"{warning}End the membership of {name}, {runs}, now?")
+        confirm(f"{warning}End the membership of {name}, {runs}, now?", as_json=as_json)
     group = app_.settings.group_id is not None
     grants.revoke(app_.db, member=member, reason=reason, by=by(app_), group=group)
     if yes and warning:
@@ -255,7 +255,7 @@ def revoke(
 def _open_payment(app_: App, chat_id: int) -> str:
     """Return a sentence about a payment that is not decided; "" without one."""
     ledger = payments.list_payments(app_.db, customer_id=chat_id)
-    if not any(entry["status"] in ("pending", "held") for entry in ledger):
+    if not any(entry["status"] in payments.OPEN for entry in ledger):
         return ""
     return "A payment of theirs is not decided yet; if it is accepted, they are in again. "
 

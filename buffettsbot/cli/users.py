@@ -18,6 +18,7 @@ from buffettsbot.cli.output import (
 )
 from buffettsbot.cli.table import Column
 from buffettsbot.core import users
+from buffettsbot.core.errors import Invalid
 from buffettsbot.core.models import TelegramUser
 
 app = typer.Typer(help="Who is known, and who is staff.", **group_settings)
@@ -87,6 +88,9 @@ def add(
 ) -> None:
     """Register a person, or update their profile."""
     app_ = opened(ctx)
+    if username.strip().isdecimal() and not chat_id.strip().isdecimal():
+        name, number = users.parse_username(chat_id), users.parse_chat_id(username)
+        raise Invalid(f"The chat id comes first: buffettsbot users add {number} {name}")
     user, created = users.register(
         app_.db,
         chat_id=users.parse_chat_id(chat_id),

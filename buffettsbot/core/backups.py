@@ -1,5 +1,6 @@
 """Backups: the whole database in one file that proves itself, and back again in one step."""
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,7 +45,7 @@ def back_up(
     Unavailable.
     """
     version = _version(db)
-    file = target / now.strftime(_NAME) if target.is_dir() else target
+    file = target / now.strftime(_NAME) if os.path.isdir(target) else target
     if keep is not None and file == target:
         raise NotAllowed(f"Old backups are only removed in a directory, which {target} is not.")
     with archives.written(file, overwrite=overwrite) as partial:

@@ -238,8 +238,8 @@ def verify(
 ) -> tuple[str | None, Verdict, list[str]]:
     """Judge a hash and change nothing; return it, the verdict, and the periods on sale it pays for.
 
-    Without a period it has to pay for the cheapest plan there is. Raises NotFound for a period that
-    is not on sale.
+    Without a period it has to pay for the cheapest plan there is. That a hash is used already comes
+    before all else. Raises NotFound for a period that is not on sale.
     """
     try:
         transaction_hash = parse_hash(transaction_hash)
@@ -252,7 +252,7 @@ def verify(
     answers = chain.look_up(transaction_hash)
     price = min(wanted) * MICRO if wanted else 1
     verdict = decide(answers, replace(expectation, price=price), now, quorum=chain.quorum)
-    if verdict.verdict == "accepted" and _is_taken(db, transaction_hash):
+    if _is_taken(db, transaction_hash, verdict.reason):
         verdict = replace(
             verdict, reason=Reason.ALREADY_USED, detail=SENTENCES[Reason.ALREADY_USED]
         )
@@ -265,7 +265,13 @@ def verify(
     )
 
 
-def _is_taken(db: Database, transaction_hash: str) -> bool:
+def _is_taken(db: Database, transaction_hash: str, reason: Reason) -> bool:
+    """Whether a hash has bought already, whatever the chain says of it now; or, where it says that
+    money came, is claimed."""
     with db.read() as session:
         known = session.execute(_CLAIMS, {"hash": transaction_hash})
-        return any(Entry._make(found).status != "refused" for found in known)
+        statuses = {Entry._make(found).status for found in known} - {"refused"}
+    return "accepted" in statuses or (bool(statuses) and reason in _MONEY_CAME)
+
+
+_MONEY_CAME = (Reason.ACCEPTED, Reason.UNDERPAID, Reason.TOO_OLD)

@@ -5,6 +5,7 @@ code never wrote, and a driver that cannot read one value must not stop the rest
 """
 
 import contextlib
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -228,7 +229,7 @@ _WRITE = (
 
 
 def _sqlite(path: str) -> Engine:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise NotFound(f"There is no file {path}. Name the original's SQLite file, or its URL.")
 
     def connect() -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from buffettsbot.core.data_checks import check_data
 from buffettsbot.core.database_check import file_of, missing_file
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import BadSettings
-from buffettsbot.core.findings import FAILED, Check, Finding, outcome_of, run_all
+from buffettsbot.core.findings import FAILED, Check, Finding, outcome_of, run_all, sentences
 from buffettsbot.core.host_checks import (
     check_api,
     check_disk,
@@ -34,8 +34,7 @@ def examine(clock: Callable[[], datetime]) -> list[Finding]:
     try:
         file = env_file()
     except BadSettings as error:
-        advice = "Make it: buffettsbot init; or name another file."
-        return [Finding("settings", FAILED, str(error).rstrip("."), advice)]
+        return [Finding("settings", FAILED, *sentences(str(error)))]
     named = outcome_of("env file", partial(check_env_file, file)) if file else []
     try:
         settings = load_settings()

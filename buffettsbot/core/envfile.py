@@ -30,7 +30,22 @@ def read_text(path: Path) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise BadSettings(f"{path} cannot be read: {why}.") from None
+        closed = isinstance(error, PermissionError)
+        cure = " Run this with sudo, or name another file." if closed else ""
+        raise BadSettings(f"{path} cannot be read: {why}.{cure}") from None
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a file is there. Raises BadSettings when that cannot be seen."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise BadSettings(
+            f"{path} cannot be seen: {error.strerror}. Run this as the user of the service, "
+            "or mend the rights of the directories above."
+        ) from None
 
 
 def values_in(text: str) -> dict[str, str]:

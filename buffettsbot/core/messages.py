@@ -5,6 +5,7 @@ empty; `${?name}` prints nothing and keeps its line only with the value, `${!nam
 What an owner broke is never silence: the shipped text goes out, with a warning.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -161,10 +162,14 @@ def check(style: Style) -> list[Finding]:
     """Return everything in the owner's directory that would not be used as it was meant."""
     if style.directory is None:
         return []
-    if not style.directory.is_dir():
+    if not os.path.isdir(style.directory):
         return [Finding(style.directory, "There is no such directory.")]
+    try:
+        files = list(_own_files(style.directory))
+    except OSError as error:
+        return [Finding(Path(error.filename), f"It cannot be read: {error.strerror}.")]
     found = list[Finding]()
-    for path, language in _own_files(style.directory):
+    for path, language in files:
         try:
             _check_own(path, language)
         except Invalid as error:
@@ -343,12 +348,23 @@ def _own(style: Style, name: str, warnings: list[str] | None = None) -> Path | N
     """Return the owner's file of this name, that of the language first; None without one."""
     if style.directory is None:
         return None
-    if not style.directory.is_dir():
+    if not os.path.isdir(style.directory):
         if warnings is not None and not warnings:
             warnings.append(f"{style.directory}: There is no such directory.")
         return None
     paths = (style.directory / style.language / name, style.directory / name)
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if _is_there(path)), None)
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether a file is there; also of one that cannot be seen, for who reads it says why."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _words(style: Style, warnings: list[str]) -> Words:

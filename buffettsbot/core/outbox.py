@@ -134,6 +134,15 @@ def list_outbox(
     return paged(fetch, limit)
 
 
+def queued_message(db: Database, number: int) -> Outbox:
+    """Return a message that can still be taken back. Raises NotFound, Conflict."""
+    with db.read() as session:
+        standing = session.get(Outbox, number)
+    if standing is None or standing.status != "queued":
+        raise _refusal(number, standing)
+    return standing
+
+
 def requeue(db: Database, number: int, *, now: datetime, by: By | None = None) -> Outbox:
     """Send again what failed, was cancelled or even sent. Raises NotFound, Conflict."""
     return _change(
@@ -171,9 +180,13 @@ def _change(
             audit.record(session.connection(), by, action, number, what)
             return changed
         standing = session.get(Outbox, number)
+    raise _refusal(number, standing)
+
+
+def _refusal(number: int, standing: Outbox | None) -> NotFound | Conflict:
     if standing is None:
-        raise NotFound(f"There is no message {number}. To see them: buffettsbot outbox list")
-    raise Conflict(f"Message {number} is {standing.status}, so this cannot be done.")
+        return NotFound(f"There is no message {number}. To see them: buffettsbot outbox list")
+    return Conflict(f"Message {number} is {standing.status}, so this cannot be done.")
 
 
 def cancel_for(connection: Connection, chats: Select[int], kinds: Sequence[str]) -> None:

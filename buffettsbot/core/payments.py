@@ -37,14 +37,15 @@ class Entry(NamedTuple):
     period_end: datetime | None
 
 
-LIVE = ("pending", "accepted", "held")
+OPEN = ("pending", "held")
+LIVE = (*OPEN, "accepted")
 
 
 def has_undecided(customer: ColumnElement[int]) -> ColumnElement[bool]:
     """The condition on a customer that a payment of theirs is still to be decided."""
     return (
         select(PAYMENT.c.id)
-        .where(PAYMENT.c.customer_id == customer, PAYMENT.c.status.in_(["pending", "held"]))
+        .where(PAYMENT.c.customer_id == customer, PAYMENT.c.status.in_(OPEN))
         .exists()
     )
 
@@ -115,3 +116,19 @@ def show_payment(db: Database, transaction_hash: str) -> list[dict[str, Any]]:
     if not rows:
         raise NotFound("Nobody ever claimed this hash. To look at it: buffettsbot verify HASH")
     return sorted((_entry(row) for row in rows), key=lambda entry: entry["status"] not in LIVE)
+
+
+def open_payment(db: Database, transaction_hash: str) -> dict[str, Any]:
+    """Return the claim of a hash that is still to be decided. Raises Invalid, NotFound."""
+    first = show_payment(db, transaction_hash)[0]
+    if first["status"] not in OPEN:
+        raise nothing_open()
+    return first
+
+
+def nothing_open() -> NotFound:
+    """The error for a hash of which no claim is to be decided."""
+    return NotFound(
+        "No payment with this hash is pending or held. To look at it: "
+        "buffettsbot payments show HASH"
+    )

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from buffettsbot.core import audit
 from buffettsbot.core.audit import By
@@ -38,6 +39,12 @@ def list_plans(db: Database, *, on_sale_only: bool = False) -> list[Plan]:
         plans = session.exec(select(Plan)).all()
     known = [plan for plan in plans if plan.is_active or not on_sale_only]
     return sorted(known, key=lambda plan: PERIODS[plan.period])
+
+
+def find_plan(db: Database, period: str) -> Plan:
+    """Return a plan on sale. Raises UnknownPlan."""
+    with db.read() as session:
+        return _found(session.exec(_named(period)).first(), period)
 
 
 def create_plan(db: Database, *, period: str, price: int, by: By | None = None) -> Plan:
@@ -92,10 +99,17 @@ def retire_plan(db: Database, *, period: str, by: By | None = None) -> Plan:
 
 def _on_sale(session: Session, period: str) -> Plan:
     """Return a plan on sale, locked against others who change it. Raises UnknownPlan."""
-    period = parse_period(period)
-    on_sale = select(Plan).where(col(Plan.period) == period, col(Plan.is_active))
-    plan = session.exec(on_sale.with_for_update(key_share=True)).first()
+    locked = _named(period).with_for_update(key_share=True)
+    return _found(session.exec(locked).first(), period)
+
+
+def _named(period: str) -> SelectOfScalar[Plan]:
+    return select(Plan).where(col(Plan.period) == parse_period(period), col(Plan.is_active))
+
+
+def _found(plan: Plan | None, period: str) -> Plan:
     if plan is None:
+        period = parse_period(period)
         raise UnknownPlan(
             f"No plan for {period} is on sale. To put it on sale: "
             f'buffettsbot plans create "{period}" PRICE'

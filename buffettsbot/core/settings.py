@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from buffettsbot.core import envfile
 from buffettsbot.core.errors import BadSettings, BuffettsbotError
 from buffettsbot.core.messages import Style
 from buffettsbot.core.money import from_usdt
@@ -322,22 +323,30 @@ def _keys(secret: SecretStr | None) -> list[str]:
 
 
 def _state_directory() -> Path:
-    if ETC_FILE.is_file() and SERVICE_STATE.is_dir():
+    if ETC_FILE.is_file() and is_installed():
         return SERVICE_STATE
     return Path(platformdirs.user_data_dir("buffettsbot"))
+
+
+def is_installed() -> bool:
+    """Return whether this host has the service's state directory."""
+    return SERVICE_STATE.is_dir()
 
 
 def env_file() -> Path | None:
     """Return the env file in use: the named one, else the first of the usual places that exists.
 
-    Raises BadSettings when the named one does not exist.
+    Raises BadSettings when the named one does not exist, or one cannot be seen.
     """
     named = os.environ.get(PREFIX + "ENV_FILE")
     if named:
-        if not Path(named).is_file():
-            raise BadSettings(f"{PREFIX}ENV_FILE names {named}, which does not exist.")
+        if not envfile.is_there(Path(named)):
+            raise BadSettings(
+                f"{PREFIX}ENV_FILE names {named}, which does not exist. "
+                "Make it: buffettsbot init; or name another file."
+            )
         return Path(named)
-    return next((path for path in usual_places() if path.is_file()), None)
+    return next((path for path in usual_places() if envfile.is_there(path)), None)
 
 
 def usual_places() -> tuple[Path, Path]:

@@ -18,12 +18,12 @@ from buffettsbot.core import audit, outbox
 from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Answer, Chain, to_evidence
 from buffettsbot.core.db import Database
-from buffettsbot.core.errors import Conflict, NotFound, Unavailable
+from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.memberships import STANDING, Raced, Standing, extend
 from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.passes import Report
-from buffettsbot.core.payments import ENTRY, Entry
+from buffettsbot.core.payments import ENTRY, OPEN, Entry, nothing_open
 from buffettsbot.core.tron import parse_hash
 from buffettsbot.core.verification import (
     SENTENCES,
@@ -143,9 +143,11 @@ def decide_by_hand(
     actor: str,
     now: datetime,
     why: str = "",
+    seen: int | None = None,
 ) -> Outcome:
     """An admin decides what is pending or held; the audit log says who, and why.
 
+    `seen`: the number of the very claim that the admin has looked at; no other is decided.
     Raises Invalid for what is no hash, NotFound when nothing of it is open, Conflict.
     """
     transaction_hash = parse_hash(transaction_hash)
@@ -156,11 +158,10 @@ def decide_by_hand(
                 connection = session.connection()
                 row = connection.execute(_OPEN, {"hash": transaction_hash}).first()
                 if row is None:
-                    raise NotFound(
-                        "No payment with this hash is pending or held. To look at it: "
-                        "buffettsbot payments show HASH"
-                    )
+                    raise nothing_open()
                 payment = Entry._make(row)
+                if seen is not None and payment.id != seen:
+                    raise Conflict("Another claims this hash now. Look at it again.")
                 verdict = Verdict(
                     reason,
                     SENTENCES[reason],
@@ -179,7 +180,7 @@ def decide_by_hand(
 
 
 _OPEN = select(*ENTRY).where(
-    PAYMENT.c.transaction_hash == bindparam("hash"), PAYMENT.c.status.in_(["pending", "held"])
+    PAYMENT.c.transaction_hash == bindparam("hash"), PAYMENT.c.status.in_(OPEN)
 )
 
 

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from buffettsbot.core import envfile
 from buffettsbot.core.errors import BadSettings, NotFound
-from buffettsbot.core.settings import NEEDED, PREFIX, Settings, malformed, named_in, usual_places
+from buffettsbot.core.settings import (
+    MISSING,
+    NEEDED,
+    PREFIX,
+    Settings,
+    is_installed,
+    malformed,
+    named_in,
+    usual_places,
+)
 from buffettsbot.core.telegram import Misconfigured, Telegram, TelegramError
 from buffettsbot.core.wire import Wire
 
@@ -53,19 +62,20 @@ class Draft:
         return self.values.get("telegram_url", default)
 
     @property
-    def missing(self) -> list[str]:
-        """What is needed and not there."""
-        return sorted(NEEDED - self.values.keys(), reverse=True)
+    def problems(self) -> dict[str, str]:
+        """What is wrong with each setting that is needed and not there, or malformed."""
+        missing = sorted(NEEDED - self.values.keys(), reverse=True)
+        return dict.fromkeys(missing, MISSING) | malformed(self.values)
 
 
 def place(named: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where the env file is, or is to be: the named one, the first of the usual places that
-    exists, else the host's for root and the user's own for everyone else."""
+    exists, else the user's own; for root, where the service is installed, the host's."""
     if chosen := named or environment.get(f"{PREFIX}ENV_FILE"):
         return Path(chosen)
     host, own = usual_places()
-    existing = next((path for path in (host, own) if path.is_file()), None)
-    return existing or (host if os.geteuid() == 0 else own)
+    existing = next((path for path in (host, own) if envfile.is_there(path)), None)
+    return existing or (host if os.geteuid() == 0 and is_installed() else own)
 
 
 def draft(
@@ -85,7 +95,7 @@ def draft(
     standing = named_in(envfile.values_in(text))
     wanted = named_in(environment) | {name: value for name, value in given.items() if value}
     if original is not None:
-        if not original.is_file():
+        if not envfile.is_there(original):
             raise NotFound(f"There is no file {original}.")
         old = named_in(envfile.values_in(envfile.read_text(original)))
         wanted = {name: old[name] for name in old.keys() - standing.keys()} | wanted

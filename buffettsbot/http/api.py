@@ -209,7 +209,7 @@ class Api:
     def list_plans(self) -> HTTPResponse:
         """Return what is on sale."""
         on_sale = plans.list_plans(self._app.db, on_sale_only=True)
-        return answer(200, [plan.model_dump(exclude={"is_active"}) for plan in on_sale])
+        return answer(200, [{"id": p.id, "period": p.period, "price": p.price} for p in on_sale])
 
     def answer_join_request(self) -> HTTPResponse:
         """Let a member into the group, turn anyone else away."""
