@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -129,7 +130,7 @@ def show(
             ("claimed", when(row["claimed_at"], zone)),
             ("decided", when(row["decided_at"], zone)),
             ("next check", when(row["next_check_at"], zone)),
-            ("bought", f"{when(row['period_start'], zone)} to {when(row['period_end'], zone)}"),
+            ("bought", _period(row, zone)),
             *(("other claim", _claimant(other)) for other in others),
         ]
     )
@@ -184,6 +185,12 @@ def _decide(
         show_object(decided)
     else:
         say(f"The payment is {decided['status']}.")
+
+
+def _period(row: Mapping[str, Any], zone: ZoneInfo) -> str:
+    if row["period_end"] is None:
+        return "–"
+    return f"{when(row['period_start'], zone)} to {when(row['period_end'], zone)}"
 
 
 def _in_short(entry: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ KINDS = {
     "no-customer": "a subscription of nobody; its hash is burnt, nobody becomes a member",
     "unknown-customer": "a customer without a row of their own; known by chat id alone",
     "no-plan": "a subscription without a plan of ours; a member without a plan",
+    "plan-from-length": "a subscription without a plan of ours; the plan is that of its length",
     "bad-dates": "no time that was bought; its hash is burnt, nobody becomes a member",
     "hash-rewritten": "a hash spelled otherwise; burnt in its one form",
     "bad-hash": "no transaction hash; burnt as it is",
@@ -47,7 +48,7 @@ KINDS = {
     "hash-open-here": "a hash that is pending or held here; import again once it is decided",
     "sold-again": "a hash that has bought already; the later end does not count, decide by hand",
     "ended-in-group": "time is up, but still in the group; the next `pass expire` ends it",
-    "paid-not-in-group": "time runs, but not in the group; let them in by hand",
+    "paid-not-in-group": "time runs, but not in the group; `pass audit-group --fix` invites them",
 }
 
 
@@ -149,12 +150,14 @@ def read_sale(raw: RawSale, now: datetime) -> tuple[Sale, list[Odd]]:
     burnt = _hash(spelled)
     odd_hash = "" if burnt == raw.transaction_hash else "hash-rewritten" if burnt else "bad-hash"
     start, end, seconds = _times(raw)
-    period = _period(raw.period) or _period_of(seconds)
+    named = _period(raw.period)
+    period = named or _period_of(seconds)
     kinds = {
         odd_hash: burnt or "",
         "no-customer" if customer is None else "": _shown(raw.customer_id),
         "unknown-customer" if customer and raw.known is None else "": f"user {customer}",
         "no-plan" if period is None else "": _shown(raw.period),
+        "plan-from-length" if period and not named else "": f"{_shown(raw.period)}: {period}",
         "bad-dates" if end is None else "": f"{_shown(raw.start_date)}, {_shown(raw.end_date)}",
     }
     sale = Sale(
