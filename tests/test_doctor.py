@@ -717,6 +717,16 @@ def test_a_pass_that_stopped_running_is_told(
     assert finding.status == status
 
 
+def test_a_daily_pass_may_not_have_come_yet_on_a_new_host(db: Database) -> None:
+    found = list(check_data(db, NOW))
+    assert {f.found for f in found if f.check.startswith("pass ")} == {"never ran"}
+    ran(db, "settle", NOW, NOW + MINUTE, due=0, done=0, failed=0)
+    for later, status in ((26, "ok"), (27, "warning")):
+        finding = only(check_data(db, NOW + timedelta(hours=later)), "pass remind")
+        assert finding.status == status
+    assert only(check_data(db, NOW + 16 * MINUTE), "pass deliver").status == "warning"
+
+
 def test_a_pass_that_begins_and_never_ends_or_failed_is_told(db: Database) -> None:
     ran(db, "settle", NOW - 3 * 60 * MINUTE, None)
     ran(db, "remind", NOW - 5 * MINUTE, NOW - 4 * MINUTE, due=9, done=7, failed=2)

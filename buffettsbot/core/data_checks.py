@@ -84,10 +84,12 @@ def _pass(db: Database, name: str, now: datetime) -> Finding:
             runs.where(PASS_RUN.c.finished_at.is_not(None)).limit(1)
         ).first()
     by_hand = f"Run it by hand and see: buffettsbot pass {name}"
+    late, wrong = LATE[name]
     if latest is None:
+        if _is_new(db, now - late):
+            return Finding(check, OK, "its first time is still to come")
         advice = "Enable its timer, run it from cron, or let `buffettsbot schedule` run."
         return Finding(check, WARNING, "never ran", advice)
-    late, wrong = LATE[name]
     since = now - (ended.finished_at if ended else latest.started_at)
     what = f"ended {ago(since)} ago" if ended else f"began {ago(since)} ago and never ended"
     if latest.finished_at is None and ended and since > late:
@@ -101,6 +103,13 @@ def _pass(db: Database, name: str, now: datetime) -> Finding:
         return Finding(check, WARNING, f"{what}, {failed} failed", advice)
     done = (ended.report or {}).get("done", 0) if ended else 0
     return Finding(check, OK, f"{what}, {done} done" if ended else what)
+
+
+def _is_new(db: Database, since: datetime) -> bool:
+    """Whether the first pass that is known of ran after this moment."""
+    with db.read() as session:
+        first = session.scalar(select(PASS_RUN.c.started_at).order_by(PASS_RUN.c.id).limit(1))
+    return first is not None and first >= since
 
 
 def _outbox(db: Database, now: datetime) -> Iterator[Finding]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlmodel import col
 
 from buffettsbot.core.db import Database
 from buffettsbot.core.models import PassRun
+
+HISTORY = timedelta(days=30)
 
 
 @dataclass
@@ -41,11 +43,14 @@ def recorded(
 ) -> Report:
     """Run a pass and write down when it began, when it ended and what it reported.
 
-    A run that dies leaves a row without `finished_at`.
+    A run that dies leaves a row without `finished_at`. Runs of this pass that began 30 days before
+    this one are forgotten.
     """
     with db.begin() as session:
         run = PassRun(name=name, started_at=clock())
         session.add(run)
+        old = col(PassRun.started_at) < run.started_at - HISTORY
+        session.execute(delete(PassRun).where(col(PassRun.name) == name, old))
     report = work()
     with db.begin() as session:
         session.execute(

@@ -409,7 +409,7 @@ def load_settings(file: Path | None = None) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         closed = isinstance(error, PermissionError) and path == ETC_FILE
-        join = " Admins may: sudo adduser NAME buffettsbot, then log in anew." * closed
+        join = " Admins may: sudo adduser NAME buffettsbot, then log in anew." if closed else ""
         raise BadSettings(f"The env file {path} cannot be read: {why}.{join}") from None
     finally:
         _found.reset(token)
