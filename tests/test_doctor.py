@@ -381,14 +381,15 @@ def test_only_units_that_are_installed_are_expected_to_run(
     monkeypatch.setattr(host_checks, "SYSTEMD", tmp_path / "none")
     assert told(check_timers()) == []
     monkeypatch.setattr(host_checks, "SYSTEMD", tmp_path)
-    states = [("loaded", "active"), ("loaded", "inactive"), *[("not-found", "inactive")] * 4]
+    states = [("loaded", "active"), ("loaded", "inactive"), *[("not-found", "inactive")] * 3]
+    states.append(("loaded", "failed"))
     shown = "\\n".join(f"LoadState={load}\\nActiveState={state}\\n" for load, state in states)
     program = tmp_path / "systemctl"
     program.write_text(f"#!/bin/sh\nprintf '{shown}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     found = list(check_timers())
-    assert told(found) == [("timers", "ok"), ("timers", "failed")]
+    assert told(found) == [("timers", "ok"), ("timers", "failed"), ("service", "failed")]
     assert found[1].advice == "Run: sudo systemctl enable --now buffettsbot-deliver.timer"
 
 

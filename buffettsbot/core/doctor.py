@@ -39,9 +39,12 @@ def examine(clock: Callable[[], datetime]) -> list[Finding]:
     try:
         settings = load_settings()
     except BadSettings as error:
-        advice = "Run this as the user of the service: sudo -u buffettsbot buffettsbot doctor"
-        return [*named, Finding("settings", FAILED, str(error).rstrip("."), advice)]
+        found, advice = sentences(str(error))
+        return [*named, Finding("settings", FAILED, found, advice or _AS_THE_SERVICE)]
     return named + _examined(settings, file, clock)
+
+
+_AS_THE_SERVICE = "Run this as the user of the service: sudo -u buffettsbot buffettsbot doctor"
 
 
 def _examined(

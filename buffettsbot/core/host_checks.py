@@ -137,11 +137,12 @@ def check_timers() -> Iterator[Finding]:
         return
     for unit, state in _states().items():
         name = unit.removeprefix("buffettsbot-")
+        check = "timers" if unit.endswith(".timer") else "service"
         if state == "active":
-            yield Finding("timers", OK, f"{name} is active")
+            yield Finding(check, OK, f"{name} is active")
         elif state:
             advice = f"Run: sudo systemctl enable --now {unit}"
-            yield Finding("timers", FAILED, f"{name} is {state}", advice)
+            yield Finding(check, FAILED, f"{name} is {state}", advice)
 
 
 def _states() -> Mapping[str, str]:
