@@ -487,9 +487,9 @@ def test_one_hash_can_be_alive_only_once_whoever_writes_it(
     with pytest.raises(IntegrityError), db.begin() as session:
         session.execute(
             text(
-                "UPDATE payment SET status = 'pending', next_check_at = :now WHERE customer_id = 8"
-            ),
-            {"now": NOW},
+                "UPDATE payment SET status = 'pending', next_check_at = claimed_at "
+                "WHERE customer_id = 8"
+            )
         )
 
 
