@@ -10,8 +10,8 @@ from buffettsbot.cli.output import field, moment, picked, show_rows
 from buffettsbot.core.audit import list_audit
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Invalid, NotFound
+from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.models import Audit
-from buffettsbot.core.tron import parse_hash
 from buffettsbot.core.users import parse_username, show_user
 
 app = typer.Typer(**command_settings)

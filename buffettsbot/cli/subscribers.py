@@ -42,12 +42,12 @@ from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
 from buffettsbot.core import claims, grants, memberships, outbox, payments, users
 from buffettsbot.core.app import App
 from buffettsbot.core.errors import NoMembership
+from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.memberships import STATUSES, Member
 from buffettsbot.core.models import TelegramUser
 from buffettsbot.core.plans import parse_period
 from buffettsbot.core.settings import parse_duration
 from buffettsbot.core.sources import open_chain
-from buffettsbot.core.tron import GRANT
 
 app = typer.Typer(help="Who is in.", **group_settings)
 

@@ -18,6 +18,7 @@ from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.db import Database, each_once, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
+from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.models import PAYMENT, PLAN, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.payments import ENTRY, Entry
@@ -30,7 +31,6 @@ from buffettsbot.core.settlement import (
     backoff,
     outcome_of,
 )
-from buffettsbot.core.tron import parse_hash
 from buffettsbot.core.users import NAMED, find, parse_person
 from buffettsbot.core.verification import (
     SENTENCES,

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 
 from buffettsbot.core.django_source import RawPlan, RawSale, RawUser
 from buffettsbot.core.errors import BuffettsbotError, Invalid
+from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.models import PERIODS
 from buffettsbot.core.plans import HIGHEST_PRICE, parse_period
-from buffettsbot.core.tron import parse_hash
 from buffettsbot.core.users import LARGEST_ID, LONGEST_NAME, parse_chat_id, parse_username
 
 # Whose hash it is when the original does not know: a chat id that Telegram gives to no one.

@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from buffettsbot.core.errors import Invalid
+from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.markup import (
     CAPTION_LIMIT,
     TEXT_LIMIT,
@@ -25,7 +26,6 @@ from buffettsbot.core.markup import (
     tidy,
     utf16_length,
 )
-from buffettsbot.core.tron import GRANT
 from buffettsbot.core.wording import (
     DEFAULT_COMMUNITY,
     LANGUAGES,

@@ -10,8 +10,8 @@ from sqlmodel import col
 
 from buffettsbot.core.db import Database, paged
 from buffettsbot.core.errors import NotFound
+from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.models import PAYMENT, Payment, Plan, TelegramUser
-from buffettsbot.core.tron import parse_hash
 
 ENTRY = [column for column in PAYMENT.c if column.name != "evidence"]
 

@@ -39,9 +39,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.selectable import Subquery
 
 from buffettsbot.core.db import Database
+from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, SUBSCRIPTION
 from buffettsbot.core.money import MICRO
-from buffettsbot.core.tron import GRANT
 
 RENEWAL_WINDOW = timedelta(days=14)
 DUE_DAYS = 30

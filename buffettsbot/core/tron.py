@@ -1,12 +1,10 @@
-"""TRON's own notation: addresses, transaction hashes, networks.
+"""TRON's own notation: addresses and networks.
 
-An address is held as its base58check text, and a hash as 64 lower-case hex digits; two that mean
-the same thing are then equal as strings. Vectors and sources: the project's TRON facts, B.2 and
-B.8.
+An address is held as its base58check text; two that mean the same are then equal as strings.
+Vectors and sources: the project's TRON facts, B.2 and B.8.
 """
 
 import contextlib
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,17 +12,7 @@ import base58
 
 from buffettsbot.core.errors import Invalid
 
-# Where a payment has its hash, a membership that an admin granted has a name of its own.
-GRANT = "grant-"
-
 _ADDRESS_PREFIX = b"\x41"
-_HASH = re.compile(r"(?:0[xX])?([0-9a-fA-F]{64})", re.ASCII)
-_HASH_IN_LINK = re.compile(
-    r"https?://(?:[a-z]+\.)*tronscan\.(?:org|io)/(?:[#/a-zA-Z?=&_-]*[/=])?(?:0x)?([0-9a-fA-F]{64})"
-    r"(?:[/?#][!-~]*)?",
-    re.ASCII,
-)
-_LONGEST_HASH_TEXT = 300
 
 
 @dataclass(frozen=True)
@@ -96,19 +84,3 @@ def _twenty_bytes(text: str) -> bytes:
         f"{text[:40]!r} is not a TRON address, or its checksum is broken: "
         "copy it again, whole (34 characters, beginning with T)."
     )
-
-
-def parse_hash(text: str) -> str:
-    """Given a hash in any spelling (upper case, `0x…`, a tronscan link), return 64 lower-case
-    digits.
-
-    Raises Invalid for anything else.
-    """
-    bare = text.strip() if len(text) <= _LONGEST_HASH_TEXT else ""
-    match = _HASH.fullmatch(bare) or _HASH_IN_LINK.fullmatch(bare)
-    if match is None:
-        raise Invalid(
-            "This is not a transaction hash. Copy it again from the wallet that paid: "
-            "64 characters, digits and the letters a to f."
-        )
-    return match[1].lower()
