@@ -39,7 +39,7 @@ from buffettsbot.cli.output import (
 from buffettsbot.cli.payments import as_row as payment_row
 from buffettsbot.cli.table import Column
 from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
-from buffettsbot.core import claims, grants, memberships, outbox, payments, users
+from buffettsbot.core import claims, grants, memberships, models, outbox, payments, users
 from buffettsbot.core.app import App
 from buffettsbot.core.errors import NoMembership
 from buffettsbot.core.hashes import GRANT
@@ -255,7 +255,7 @@ def revoke(
 def _open_payment(app_: App, chat_id: int) -> str:
     """Return a sentence about a payment that is not decided; "" without one."""
     ledger = payments.list_payments(app_.db, customer_id=chat_id)
-    if not any(entry["status"] in payments.OPEN for entry in ledger):
+    if not any(entry["status"] in models.OPEN for entry in ledger):
         return ""
     return "A payment of theirs is not decided yet; if it is accepted, they are in again. "
 

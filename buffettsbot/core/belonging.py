@@ -15,9 +15,8 @@ from buffettsbot.core import outbox, users
 from buffettsbot.core.db import Database
 from buffettsbot.core.effects import INVITING
 from buffettsbot.core.group import Presence
-from buffettsbot.core.memberships import runs_at
+from buffettsbot.core.memberships import has_undecided, runs_at
 from buffettsbot.core.models import OUTBOX, SUBSCRIPTION, TELEGRAM_USER
-from buffettsbot.core.payments import has_undecided
 from buffettsbot.core.sweeps import not_queued, queue_each
 
 INVITED_LATELY = timedelta(days=1)

@@ -14,10 +14,9 @@ from buffettsbot.core import outbox
 from buffettsbot.core.db import Database
 from buffettsbot.core.digests import Digest
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.memberships import Member, members_where
+from buffettsbot.core.memberships import Member, has_undecided, members_where
 from buffettsbot.core.models import SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.passes import Report
-from buffettsbot.core.payments import has_undecided
 from buffettsbot.core.reminders import REMINDER_KINDS
 from buffettsbot.core.sweeps import Span, queue_each, spans
 

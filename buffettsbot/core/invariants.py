@@ -27,8 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 
 from buffettsbot.core.db import Database
-from buffettsbot.core.models import AUDIT, METADATA, OUTBOX, PAYMENT, SUBSCRIPTION
-from buffettsbot.core.payments import LIVE
+from buffettsbot.core.models import AUDIT, LIVE, METADATA, OUTBOX, PAYMENT, SUBSCRIPTION
 
 # Telegram takes an hour for a reminder to 100,000 people; the other passes that end these run every
 # minute, and expiry daily.

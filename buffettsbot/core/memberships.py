@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from buffettsbot.core.db import Database, insert_once, paged
 from buffettsbot.core.errors import NoMembership
-from buffettsbot.core.models import PLAN, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.models import OPEN, PAYMENT, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.users import NAMED, find, parse_person
 
 STATUSES = ("active", "expiring", "expired", "all")
@@ -217,3 +217,12 @@ def _conditions(
     if plan is not None:
         wanted.append(PLAN.c.period == plan)
     return wanted
+
+
+def has_undecided(customer: ColumnElement[int]) -> ColumnElement[bool]:
+    """The condition on a customer that a payment of theirs is still to be decided."""
+    return (
+        select(PAYMENT.c.id)
+        .where(PAYMENT.c.customer_id == customer, PAYMENT.c.status.in_(OPEN))
+        .exists()
+    )

@@ -112,6 +112,8 @@ class Subscription(SQLModel, table=True):
 
 
 PAYMENT_STATUSES = ["pending", "accepted", "refused", "held"]
+OPEN = ("pending", "held")
+LIVE = (*OPEN, "accepted")
 _LIVE = _one_of("status", ["pending", "accepted", "held"])
 
 

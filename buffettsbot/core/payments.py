@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import Select, select
 from sqlmodel import col
 
 from buffettsbot.core.db import Database, paged
 from buffettsbot.core.errors import NotFound
 from buffettsbot.core.hashes import parse_hash
-from buffettsbot.core.models import PAYMENT, Payment, Plan, TelegramUser
+from buffettsbot.core.models import LIVE, OPEN, PAYMENT, Payment, Plan, TelegramUser
 
 ENTRY = [column for column in PAYMENT.c if column.name != "evidence"]
 
@@ -35,19 +35,6 @@ class Entry(NamedTuple):
     next_check_at: datetime | None
     period_start: datetime | None
     period_end: datetime | None
-
-
-OPEN = ("pending", "held")
-LIVE = (*OPEN, "accepted")
-
-
-def has_undecided(customer: ColumnElement[int]) -> ColumnElement[bool]:
-    """The condition on a customer that a payment of theirs is still to be decided."""
-    return (
-        select(PAYMENT.c.id)
-        .where(PAYMENT.c.customer_id == customer, PAYMENT.c.status.in_(OPEN))
-        .exists()
-    )
 
 
 def _entries() -> Select[Payment, str | None, str]:

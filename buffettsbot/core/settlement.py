@@ -21,10 +21,10 @@ from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.memberships import STANDING, Raced, Standing, extend
-from buffettsbot.core.models import PAYMENT, PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.models import OPEN, PAYMENT, PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.passes import Report
-from buffettsbot.core.payments import ENTRY, OPEN, Entry, nothing_open
+from buffettsbot.core.payments import ENTRY, Entry, nothing_open
 from buffettsbot.core.verification import (
     SENTENCES,
     Expectation,
