@@ -16,21 +16,14 @@ from sqlmodel import UTCDateTime
 from buffettsbot.core import audit, plans
 from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Chain
-from buffettsbot.core.db import Database, each_once, insert_once
+from buffettsbot.core.db import RACES, Database, each_once, insert_once
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.models import PAYMENT, PLAN, TELEGRAM_USER
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.payments import ENTRY, Entry
 from buffettsbot.core.plans import parse_period
-from buffettsbot.core.settlement import (
-    FIRST_CHECK,
-    RACES,
-    Outcome,
-    ask_and_settle,
-    backoff,
-    outcome_of,
-)
+from buffettsbot.core.settlement import FIRST_CHECK, Outcome, ask_and_settle, backoff, outcome_of
 from buffettsbot.core.users import NAMED, find, parse_person
 from buffettsbot.core.verification import (
     SENTENCES,

@@ -15,7 +15,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Engine, Executable, Row, Select, Table, event, make_url, text
+from sqlalchemy import (
+    Column,
+    Engine,
+    Executable,
+    Row,
+    Select,
+    Table,
+    event,
+    make_url,
+    text,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
@@ -346,3 +356,6 @@ def insert_rows_once(
 def _insert_once(dialect: str, table: Table) -> Any:
     insert = _INSERTS[dialect](table)
     return insert.on_conflict_do_nothing().returning(*table.primary_key.columns)
+
+
+RACES = 5

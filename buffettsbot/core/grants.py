@@ -14,13 +14,13 @@ from sqlalchemy.engine import Connection, Row
 
 from buffettsbot.core import audit, outbox
 from buffettsbot.core.audit import By
-from buffettsbot.core.db import Database
+from buffettsbot.core.db import RACES, Database
 from buffettsbot.core.errors import Conflict, Invalid, NoMembership, NotAllowed, UnknownPlan
 from buffettsbot.core.expiry import let_go
 from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.memberships import Member, Raced, Standing, extend
 from buffettsbot.core.models import PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
-from buffettsbot.core.settlement import BEGUN, OVERTAKEN, RACES, RENEWED
+from buffettsbot.core.settlement import BEGUN, OVERTAKEN, RENEWED
 from buffettsbot.core.users import NAMED, parse_person, unknown
 
 MOST_DAYS = 3660

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from buffettsbot.core import audit, outbox
 from buffettsbot.core.audit import By
 from buffettsbot.core.chain import Answer, Chain, to_evidence
-from buffettsbot.core.db import Database
+from buffettsbot.core.db import RACES, Database
 from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.memberships import STANDING, Raced, Standing, extend
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 FIRST_CHECK = timedelta(seconds=30)
 SLOWEST_CHECK = timedelta(minutes=15)
-RACES = 5
 SILENT_ROW = 3
 MOST_AT_ONCE = 1000
 # What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
