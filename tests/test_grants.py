@@ -30,7 +30,7 @@ from helpers import (
 from serving import bot_of, hosting
 from sqlalchemy import update
 
-from buffettsbot.core import effects, grants, outbox, plans
+from buffettsbot.core import grants, outbox, plans, sweeps
 from buffettsbot.core.audit import By, list_audit
 from buffettsbot.core.claims import claim
 from buffettsbot.core.db import Database
@@ -409,5 +409,5 @@ def test_a_revocation_takes_back_every_invitation(db: Database) -> None:
             payload={}, now=NOW,
         )  # fmt: skip
     revoke(db, now=NOW + DAY)
-    inviting = {o.kind: o.status for o in rows(db, Outbox) if o.kind in effects.INVITING}
+    inviting = {o.kind: o.status for o in rows(db, Outbox) if o.kind in sweeps.INVITING}
     assert inviting == {"welcome": "cancelled", "invitation": "cancelled"}

@@ -13,11 +13,10 @@ from sqlalchemy.engine import Connection
 
 from buffettsbot.core import outbox, users
 from buffettsbot.core.db import Database
-from buffettsbot.core.effects import INVITING
 from buffettsbot.core.group import Presence
 from buffettsbot.core.memberships import has_undecided, runs_at
 from buffettsbot.core.models import OUTBOX, SUBSCRIPTION, TELEGRAM_USER
-from buffettsbot.core.sweeps import not_queued, queue_each
+from buffettsbot.core.sweeps import INVITING, not_queued, queue_each
 
 INVITED_LATELY = timedelta(days=1)
 

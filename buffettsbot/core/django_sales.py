@@ -21,7 +21,7 @@ from buffettsbot.core.django_source import RawSale
 from buffettsbot.core.memberships import REPLACE, Raced
 from buffettsbot.core.models import PAYMENT, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.plans import HIGHEST_PRICE
-from buffettsbot.core.settlement import OVERTAKEN
+from buffettsbot.core.sweeps import OVERTAKEN
 from buffettsbot.core.verification import Reason
 
 IMPORTED = "imported"

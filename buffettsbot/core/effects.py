@@ -10,12 +10,10 @@ from typing import Any
 
 from buffettsbot.core.group import invite, remove
 from buffettsbot.core.messages import Style, render
+from buffettsbot.core.sweeps import INVITING
 from buffettsbot.core.telegram import Telegram
 
 log = logging.getLogger(__name__)
-
-# The messages that come with a link into the group, where the program runs it.
-INVITING = ("welcome", "renewal", "invitation")
 
 
 def carry_out(telegram: Telegram, style: Style, row: Any, *, turn: Callable[[], None]) -> None:

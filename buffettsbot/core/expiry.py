@@ -17,8 +17,7 @@ from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.memberships import Member, has_undecided, members_where
 from buffettsbot.core.models import SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.passes import Report
-from buffettsbot.core.reminders import REMINDER_KINDS
-from buffettsbot.core.sweeps import Span, queue_each, spans
+from buffettsbot.core.sweeps import REMINDER_KINDS, Span, queue_each, spans
 
 GUARD_FLOOR = 20
 

@@ -20,14 +20,12 @@ from buffettsbot.core.expiry import let_go
 from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.memberships import Member, Raced, Standing, extend
 from buffettsbot.core.models import PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
-from buffettsbot.core.settlement import BEGUN, OVERTAKEN, RENEWED
+from buffettsbot.core.sweeps import BEGUN, INVITING, OVERTAKEN, RENEWED
 from buffettsbot.core.users import NAMED, parse_person, unknown
 
 MOST_DAYS = 3660
 SHORTEST = timedelta(seconds=1)
 Found = Row[*tuple[Any, ...]]
-# What a revocation overtakes: nobody is invited to where they may not be.
-INVITING = ("welcome", "renewal", "invitation")
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from buffettsbot.core.digests import Digest
 from buffettsbot.core.memberships import Member, members_where
 from buffettsbot.core.models import SUBSCRIPTION
 from buffettsbot.core.passes import Report
-from buffettsbot.core.sweeps import not_queued, queue_each, spans
-
-REMINDER_KINDS = ("reminder", "reminder-details")
+from buffettsbot.core.sweeps import REMINDER_KINDS, not_queued, queue_each, spans
 
 
 def remind(

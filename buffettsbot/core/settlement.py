@@ -25,6 +25,7 @@ from buffettsbot.core.models import OPEN, PAYMENT, PERIODS, PLAN, SUBSCRIPTION, 
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.passes import Report
 from buffettsbot.core.payments import ENTRY, Entry, nothing_open
+from buffettsbot.core.sweeps import BEGUN, OVERTAKEN, RENEWED, Notices
 from buffettsbot.core.verification import (
     SENTENCES,
     Expectation,
@@ -40,12 +41,6 @@ FIRST_CHECK = timedelta(seconds=30)
 SLOWEST_CHECK = timedelta(minutes=15)
 SILENT_ROW = 3
 MOST_AT_ONCE = 1000
-# What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
-OVERTAKEN = ("reminder", "reminder-details", "expired", "remove")
-# What the customer is told, and what the staff.
-Notices = tuple[str, str | None]
-BEGUN: Notices = ("welcome", "admin-add")
-RENEWED: Notices = ("renewal", "admin-keep")
 LARGEST_AMOUNT = 2**63 - 1
 
 

@@ -29,6 +29,17 @@ from buffettsbot.core.models import OUTBOX, PLAN, SUBSCRIPTION, TELEGRAM_USER
 
 SPAN = 2000
 
+# What a member is told, and what the staff.
+Notices = tuple[str, str | None]
+BEGUN: Notices = ("welcome", "admin-add")
+RENEWED: Notices = ("renewal", "admin-keep")
+REMINDER_KINDS = ("reminder", "reminder-details")
+# The messages that come with a link into the group, where the program runs it; what a revocation
+# overtakes: nobody is invited to where they may not be.
+INVITING = ("welcome", "renewal", "invitation")
+# What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
+OVERTAKEN = (*REMINDER_KINDS, "expired", "remove")
+
 _END, _CUSTOMER = SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.customer_id
 
 
