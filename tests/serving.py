@@ -29,8 +29,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 import buffettsbot
-from buffettsbot.core import sources
-from buffettsbot.core.app import App, open_app, utcnow
+from buffettsbot.core.app import App, open_app, open_chain, open_telegram, utcnow
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.settings import load_settings
 from buffettsbot.core.telegram import Telegram
@@ -352,16 +351,14 @@ def app_of(env: Mapping[str, str], clock: Clock) -> App:
 
 def open_chain_of(app: App, wire: Wire) -> Chain:
     """Return the chain that the settings name, asked over `wire`."""
-    with mock.patch.object(sources, "Wire", lambda: wire):
-        return sources.open_chain(app.settings)
+    return open_chain(app.settings, wire)
 
 
 def open_telegram_of(app: App, wire: Wire) -> Telegram | None:
     """Return the bot that the settings name, if they do, which calls over `wire`."""
     if app.settings.telegram_token is None:
         return None
-    with mock.patch.object(sources, "Wire", lambda: wire):
-        return sources.open_telegram(app.settings)
+    return open_telegram(app.settings, wire)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from loopback import Loopback, recorded
 
 from buffettsbot.core import chain as chain_module
-from buffettsbot.core import sources as sources_module
+from buffettsbot.core.app import open_chain
 from buffettsbot.core.chain import (
     Answer,
     Chain,
@@ -26,7 +26,6 @@ from buffettsbot.core.chain import (
 )
 from buffettsbot.core.errors import BadSettings
 from buffettsbot.core.settings import Settings, load_settings
-from buffettsbot.core.sources import open_chain
 from buffettsbot.core.wire import Wire
 
 HASH = hash_of(1)
@@ -256,7 +255,6 @@ def test_the_settings_urls_and_keys_reach_the_services(
     settings_env: Path, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
 ) -> None:
     wire = Wire()
-    monkeypatch.setattr(sources_module, "Wire", lambda: wire)
     loopback.answer = recorded("trongrid/unknown.json")
     settings = _settings(
         monkeypatch,
@@ -265,7 +263,7 @@ def test_the_settings_urls_and_keys_reach_the_services(
         trongrid_url=loopback.url + "/grid",
         trongrid_api_key="grid-key",
     )
-    found = open_chain(settings).look_up(HASH)
+    found = open_chain(settings, wire).look_up(HASH)
     wire.close()
     assert found == (not_found(HASH), not_found(HASH, "trongrid"))
     assert [(a.path, a.headers["tron-pro-api-key"]) for a in loopback.asked] == [

@@ -14,10 +14,9 @@ from helpers import clean_env, in_parallel, person, rows, shop, staff
 from serving import PATIENCE, Bot, Clock, Sandbox, app_of, bot_of, sandboxed, serving
 from sqlalchemy import update
 
-from buffettsbot.core.app import App
+from buffettsbot.core.app import App, open_telegram, style_of
 from buffettsbot.core.delivery import deliver
 from buffettsbot.core.models import OUTBOX, Outbox
-from buffettsbot.core.sources import open_telegram
 
 TOKEN = "123456:secret-of-the-bot"
 ADMIN = 100
@@ -114,7 +113,7 @@ def test_two_services_on_one_database_send_nothing_twice(
         for bot in bots:
             bot.close()
         # Who comes while another delivers leaves it to that one, or to the timer, which this is.
-        telegram, style = open_telegram(app.settings), app.settings.style
+        telegram, style = open_telegram(app.settings), style_of(app.settings)
         until(
             lambda: (
                 deliver(app.db, telegram, style, clock=app.now)
@@ -159,7 +158,7 @@ def test_sigterm_while_telegram_hangs_ends_the_service_and_loses_nothing(
     assert told(sandbox) == {}
     sandbox.reset_faults()
     telegram = open_telegram(app.settings)
-    deliver(app.db, telegram, app.settings.style, clock=app.now)
+    deliver(app.db, telegram, style_of(app.settings), clock=app.now)
     telegram._wire.close()
     app.db.close()
     assert told(sandbox) == {ANN: 1}

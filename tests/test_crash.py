@@ -43,7 +43,7 @@ from serving import Clock, Sandbox, app_of, sandboxed
 from sqlalchemy import delete, text
 from sqlmodel import col
 
-from buffettsbot.core.app import utcnow
+from buffettsbot.core.app import expectation_of, style_of, utcnow
 from buffettsbot.core.claims import claim
 from buffettsbot.core.expiry import expire
 from buffettsbot.core.messages import render
@@ -158,7 +158,7 @@ class World:
         """Claim a payment while the chain is silent; return its hash."""
         paid = self.sandbox.pay(kind)
         silent = fake_chain({paid: silence()}, {paid: silence()})
-        expectation = self.app.settings.expectation
+        expectation = expectation_of(self.app.settings)
         outcome = claim(
             self.db,
             silent,
@@ -200,7 +200,7 @@ class World:
         payload = row.payload | {"invite_link": LINK}
         if row.kind in ("admin-add", "admin-keep"):
             payload["by_itself"] = True
-        message = render(row.kind, payload, self.app.settings.style, again=again)
+        message = render(row.kind, payload, style_of(self.app.settings), again=again)
         method = "sendPhoto" if message.picture else "sendMessage"
         return [(method, row.chat_id, message.text)]
 

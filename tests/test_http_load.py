@@ -33,7 +33,7 @@ from serving import (
 )
 
 from buffettsbot.cli.serve import CHAIN_SLOTS, THREADS
-from buffettsbot.core.app import App, utcnow
+from buffettsbot.core.app import App, expectation_of, utcnow
 from buffettsbot.core.passes import recorded
 from buffettsbot.core.settlement import settle
 from buffettsbot.http import server as server_module
@@ -235,7 +235,7 @@ def test_a_dead_tron_starves_nobody_and_no_claim_is_lost(
             sandbox.reset_faults()
         codes = Counter(claim.result().status_code for claim in claims)
         assert codes[201] + codes[202] == count
-        chain, expectation = open_chain_of(app, sandbox.wire), app.settings.expectation
+        chain, expectation = open_chain_of(app, sandbox.wire), expectation_of(app.settings)
         settle(app.db, chain, expectation, now=utcnow() + timedelta(minutes=2))
     assert {p.status for p in ledger(app.db)} == {"accepted"}
     for chat_id in paid:
@@ -402,7 +402,7 @@ def test_metrics_count_claims_chain_and_requests(
             bot.http.request(f"FOO{number}", "/healthz")
         bot.get("/healthz/")
         recorded(app.db, utcnow, "settle", lambda: settle(
-            app.db, open_chain_of(app, sandbox.wire), app.settings.expectation, now=utcnow()
+            app.db, open_chain_of(app, sandbox.wire), expectation_of(app.settings), now=utcnow()
         ))  # fmt: skip
         samples = metrics(bot)
     assert labelled(samples, "buffettsbot_claims_total") == {

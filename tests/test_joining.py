@@ -26,7 +26,7 @@ from sqlalchemy import update
 
 from buffettsbot.cli.serve import CHAIN_SLOTS, TELEGRAM_SLOTS, THREADS
 from buffettsbot.core import users
-from buffettsbot.core.app import utcnow
+from buffettsbot.core.app import expectation_of, utcnow
 from buffettsbot.core.claims import claim
 from buffettsbot.core.db import Database
 from buffettsbot.core.expiry import expire
@@ -80,7 +80,7 @@ def buy(host: Host, who: int, transaction_hash: str, *, final: bool = True) -> N
     claim(
         host.app.db,
         payments_chain(payment),
-        host.app.settings.expectation,
+        expectation_of(host.app.settings),
         person=who,
         period="1 month",
         transaction_hash=transaction_hash,

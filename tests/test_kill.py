@@ -32,7 +32,7 @@ from serving import (
     sandboxed,
 )
 
-from buffettsbot.core.app import App, utcnow
+from buffettsbot.core.app import App, expectation_of, utcnow
 from buffettsbot.core.models import Outbox, Payment
 from buffettsbot.core.settlement import settle
 
@@ -153,7 +153,7 @@ def settle_all(app: App, sandbox: Sandbox, story: Story) -> None:
     for paid, kind in story.kinds.items():
         if kind == "unconfirmed":
             sandbox.confirm(paid)
-    chain, expectation = open_chain_of(app, sandbox.wire), app.settings.expectation
+    chain, expectation = open_chain_of(app, sandbox.wire), expectation_of(app.settings)
     for hours in range(1, 60, 5):
         report = settle(app.db, chain, expectation, now=utcnow() + timedelta(hours=hours))
         assert report.failed == 0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from loopback import DATA
 
 from buffettsbot.core import settings as settings_module
+from buffettsbot.core.app import expectation_of
 from buffettsbot.core.db import Database
 from buffettsbot.core.errors import BadSettings
 from buffettsbot.core.settings import Settings, load_settings, parse_duration
@@ -213,7 +214,7 @@ def test_a_malformed_setting_does_not_hinder_what_does_not_need_it() -> None:
     assert settings.database.startswith("sqlite:///")
     assert settings.tronscan_base == "https://apilist.tronscanapi.com"
     with pytest.raises(BadSettings) as caught:
-        _ = settings.expectation
+        _ = expectation_of(settings)
     assert "WALLET" in str(caught.value)
     assert "PAYMENT_MAX_AGE" in str(caught.value)
     assert "GROUP_ID" not in str(caught.value)
@@ -320,7 +321,7 @@ def test_the_seeds_env_file_filled_in_is_enough_to_judge_payments() -> None:
     text = (DATA / "seed.env").read_text(encoding="utf-8")
     text = text.replace("<YOUR-TRC-20-WALLET>", WALLET).replace("<YOUR-API-KEY>", "k")
     settings = load(file=text)
-    assert (settings.expectation.wallet, settings.expectation.contract) == (WALLET, USDT)
+    assert (expectation_of(settings).wallet, expectation_of(settings).contract) == (WALLET, USDT)
     Database(settings.database).close()
 
 
@@ -351,7 +352,7 @@ def test_our_name_wins_over_the_seeds() -> None:
         "SQL_DATABASE": "theirs",
     }
     for settings in (load(env), load(file="".join(f"{k}={v}\n" for k, v in env.items()))):
-        assert settings.expectation.wallet == WALLET
+        assert expectation_of(settings).wallet == WALLET
         assert settings.database == "sqlite:////srv/ours.db"
 
 
@@ -418,16 +419,16 @@ def test_the_network_picks_hosts_and_contract_and_each_can_be_overridden(network
     settings = ours(network=network, wallet=WALLET)
     assert settings.tronscan_base == chosen.tronscan_url
     assert settings.trongrid_base == chosen.trongrid_url
-    assert settings.expectation.contract == chosen.usdt_contract
+    assert expectation_of(settings).contract == chosen.usdt_contract
     settings = ours(network=network, wallet=WALLET, usdt_contract=USDT, trongrid_url="http://x")
-    assert (settings.expectation.contract, settings.trongrid_base) == (USDT, "http://x")
+    assert (expectation_of(settings).contract, settings.trongrid_base) == (USDT, "http://x")
 
 
 def test_the_expectation_holds_what_the_owner_chose() -> None:
     settings = ours(
         wallet=WALLET, payment_max_age="2d", underpayment_tolerance="1.5", hold_risky="true"
     )
-    wanted = settings.expectation
+    wanted = expectation_of(settings)
     assert (wanted.max_age, wanted.tolerance, wanted.hold_risky) == (
         timedelta(days=2),
         1_500_000,

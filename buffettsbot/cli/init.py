@@ -10,7 +10,7 @@ import typer
 
 from buffettsbot.cli.options import Json, Yes, command_settings
 from buffettsbot.cli.output import say, show_object
-from buffettsbot.core import migrations, setup
+from buffettsbot.core import migrations, setup, telegram
 from buffettsbot.core.app import open_app
 from buffettsbot.core.errors import BadSettings, NotAllowed
 from buffettsbot.core.settings import PREFIX, Settings, load_settings, malformed, usual_places
@@ -82,7 +82,7 @@ def init(
     draft = setup.draft(path, given=answers | given, environment=os.environ, original=from_env)
     _demand(draft)
     if "telegram_token" in draft.changes.keys() - answers.keys():
-        setup.ask_telegram(draft.values["telegram_token"], draft.telegram_url)
+        telegram.ask_telegram(draft.values["telegram_token"], draft.telegram_url)
     setup.write(draft)
     if not as_json:
         _tell(draft)
@@ -133,7 +133,7 @@ def _refused(token: str, draft: setup.Draft) -> str | None:
     if not re.fullmatch(r"\d+:[\w-]+", token.strip(), re.ASCII):
         return "This is no bot's token: it is digits, a colon and letters. Copy it again, whole."
     try:
-        name = setup.ask_telegram(token, draft.telegram_url)
+        name = telegram.ask_telegram(token, draft.telegram_url)
     except BadSettings as error:
         return str(error)
     say(f"This is {name}." if name else "Telegram cannot be asked now; doctor will look later.")

@@ -10,6 +10,7 @@ import typer
 from buffettsbot.cli.options import Json, group_settings
 from buffettsbot.cli.output import say, show_json, show_lines, show_styled
 from buffettsbot.core import messages
+from buffettsbot.core.app import style_of
 from buffettsbot.core.settings import load_settings
 from buffettsbot.core.wording import LANGUAGES
 
@@ -32,7 +33,7 @@ _STYLES = {
 @app.command()
 def preview(name: Name = None, language: Language = None, as_json: Json = False) -> None:
     """Show messages as they would be sent, with sample data."""
-    style = load_settings().style
+    style = style_of(load_settings())
     if language is not None:
         if language not in LANGUAGES:
             raise typer.BadParameter("choose en or ru", param_hint="'--language'")
@@ -50,7 +51,7 @@ def preview(name: Name = None, language: Language = None, as_json: Json = False)
 @app.command()
 def check(as_json: Json = False) -> None:
     """Find what is broken in your own texts and pictures. Exit code 4 when something is."""
-    style = load_settings().style
+    style = style_of(load_settings())
     found = [{"path": str(f.path), "problem": f.problem} for f in messages.check(style)]
     if as_json:
         show_json(found)

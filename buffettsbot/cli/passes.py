@@ -32,7 +32,14 @@ from buffettsbot.cli.output import (
 )
 from buffettsbot.cli.table import Column
 from buffettsbot.core.alarms import raise_alarm
-from buffettsbot.core.app import App
+from buffettsbot.core.app import (
+    App,
+    expectation_of,
+    open_chain,
+    open_group,
+    open_telegram,
+    style_of,
+)
 from buffettsbot.core.delivery import count_due, list_due
 from buffettsbot.core.delivery import deliver as send_messages
 from buffettsbot.core.expiry import due_expiries
@@ -42,7 +49,6 @@ from buffettsbot.core.passes import Report, recorded
 from buffettsbot.core.reminders import due_reminders
 from buffettsbot.core.reminders import remind as send_reminders
 from buffettsbot.core.settlement import settle as settle_payments
-from buffettsbot.core.sources import open_chain, open_group, open_telegram
 
 app = typer.Typer(help="What the timers run.", **group_settings)
 
@@ -69,7 +75,7 @@ def settle(
 ) -> None:
     """Ask the chain again about pending payments that are due."""
     app_, now = _begun(ctx, at, dry_run, *PAYMENTS)
-    chain, expectation = open_chain(app_.settings), app_.settings.expectation
+    chain, expectation = open_chain(app_.settings), expectation_of(app_.settings)
 
     def work() -> Report:
         with progress("settling") as watch:
@@ -174,7 +180,7 @@ def deliver(
             moment("queued", "created_at", app_.settings.timezone),
         )
         _rehearse("deliver", list_due(app_.db, now, limit), columns, as_json=as_json)
-    telegram, style = open_telegram(app_.settings), app_.settings.style
+    telegram, style = open_telegram(app_.settings), style_of(app_.settings)
 
     def work() -> Report:
         total = count_due(app_.db, now)
@@ -258,7 +264,7 @@ def failed(
     """Tell the staff that a unit of systemd has failed. Stdin says why; once an hour for each."""
     app_ = opened(ctx, *TIMES)
     raise_alarm(app_.db, unit=unit, error=_said_on_stdin(), now=app_.now())
-    telegram, style = open_telegram(app_.settings), app_.settings.style
+    telegram, style = open_telegram(app_.settings), style_of(app_.settings)
     report = send_messages(app_.db, telegram, style, clock=app_.now)
     finish(report, as_json=as_json)
 

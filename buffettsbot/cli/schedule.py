@@ -12,10 +12,9 @@ from buffettsbot.cli.children import Children
 from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings
 from buffettsbot.cli.output import say, when
 from buffettsbot.cli.timetable import Timetable
-from buffettsbot.core.app import open_app, utcnow
+from buffettsbot.core.app import open_app, open_chain, utcnow
 from buffettsbot.core.errors import Unavailable
 from buffettsbot.core.settings import Settings, load_settings
-from buffettsbot.core.sources import open_chain
 
 app = typer.Typer(**command_settings)
 

@@ -11,11 +11,10 @@ import typer
 
 from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings, opened
 from buffettsbot.cli.output import say
-from buffettsbot.core.app import App
+from buffettsbot.core.app import App, open_chain, open_telegram, style_of
 from buffettsbot.core.delivery import deliver
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.settings import Settings, parse_bind
-from buffettsbot.core.sources import open_chain, open_telegram
 from buffettsbot.core.telegram import Telegram
 from buffettsbot.http.api import Api
 from buffettsbot.http.courier import Courier
@@ -67,7 +66,7 @@ def _courier(app_: App, telegram: Telegram | None) -> Courier | None:
     """Return who delivers at once what claims have queued; nobody without a bot."""
     if telegram is None:
         return None
-    style = app_.settings.style
+    style = style_of(app_.settings)
     return Courier(lambda: deliver(app_.db, telegram, style, clock=app_.now))
 
 

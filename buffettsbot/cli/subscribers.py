@@ -40,14 +40,13 @@ from buffettsbot.cli.payments import as_row as payment_row
 from buffettsbot.cli.table import Column
 from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
 from buffettsbot.core import claims, grants, memberships, models, outbox, payments, users
-from buffettsbot.core.app import App
+from buffettsbot.core.app import App, expectation_of, open_chain
 from buffettsbot.core.errors import NoMembership
 from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.memberships import STATUSES, Member
 from buffettsbot.core.models import TelegramUser
 from buffettsbot.core.plans import parse_period
 from buffettsbot.core.settings import parse_duration
-from buffettsbot.core.sources import open_chain
 
 app = typer.Typer(help="Who is in.", **group_settings)
 
@@ -185,7 +184,7 @@ def claim(
     outcome = claims.claim(
         app_.db,
         open_chain(app_.settings),
-        app_.settings.expectation,
+        expectation_of(app_.settings),
         person=who,
         period=period,
         transaction_hash=transaction_hash,

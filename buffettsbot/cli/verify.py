@@ -14,8 +14,8 @@ from buffettsbot.cli.options import (
 )
 from buffettsbot.cli.output import COLOURS, say, show_lines, show_object, when
 from buffettsbot.core import claims
+from buffettsbot.core.app import expectation_of, open_chain
 from buffettsbot.core.money import to_usdt
-from buffettsbot.core.sources import open_chain
 from buffettsbot.core.verification import Verdict
 
 app = typer.Typer(**command_settings)
@@ -37,7 +37,7 @@ def verify(
     canonical, verdict, periods = claims.verify(
         app_.db,
         open_chain(app_.settings),
-        app_.settings.expectation,
+        expectation_of(app_.settings),
         transaction_hash=transaction_hash,
         period=plan,
         now=app_.now(),

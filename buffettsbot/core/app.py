@@ -1,12 +1,21 @@
-"""All of it put together: the settings, the database, and the clock."""
+"""All of it put together: the settings, the database, the clock, and those outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from buffettsbot.core.db import Database
-from buffettsbot.core.errors import BuffettsbotError
+from buffettsbot.core.errors import BadSettings, BuffettsbotError
+from buffettsbot.core.messages import Style
 from buffettsbot.core.settings import Settings, load_settings
+from buffettsbot.core.tron import NETWORKS
+from buffettsbot.core.verification import Expectation
+
+if TYPE_CHECKING:
+    from buffettsbot.core.chain import Chain, Source
+    from buffettsbot.core.telegram import Telegram
+    from buffettsbot.core.wire import Wire
 
 
 def utcnow() -> datetime:
@@ -46,3 +55,96 @@ def _prepare(db: Database) -> None:
 
         migrations.upgrade(db)
     db.check_version()
+
+
+def style_of(settings: Settings) -> Style:
+    """Return how messages are written. Raises BadSettings."""
+    settings.require("language", "timezone", "community", "support", "messages_dir", "network")
+    return Style(
+        language=settings.language,
+        zone=settings.timezone,
+        community=settings.community,
+        support=settings.support,
+        explorer_url=NETWORKS[settings.network].explorer_url,
+        directory=settings.messages_dir.expanduser() if settings.messages_dir else None,
+    )
+
+
+def expectation_of(settings: Settings) -> Expectation:
+    """Return what every payment has to be, but for its price. Raises BadSettings without a
+    wallet."""
+    settings.require(
+        "wallet", "network", "usdt_contract", "payment_max_age", "underpayment_tolerance"
+    )
+    return Expectation(
+        wallet=str(settings.wallet),
+        contract=settings.usdt_contract or NETWORKS[settings.network].usdt_contract,
+        tolerance=settings.underpayment_tolerance,
+        max_age=settings.payment_max_age,
+        hold_risky=settings.hold_risky,
+    )
+
+
+# What follows imports httpx only when somebody outside is to be asked: most commands ask nobody.
+
+
+def open_chain(settings: Settings, wire: "Wire | None" = None) -> "Chain":
+    """Return the chain's sources in the configured order, all over one client: a new one unless it
+    is given. Raises BadSettings."""
+    from buffettsbot.core.chain import Chain
+    from buffettsbot.core.wire import Wire
+
+    settings.require("chain_sources", "chain_quorum", "tronscan_url", "trongrid_url")
+    if settings.chain_quorum > len(settings.chain_sources):
+        raise BadSettings(
+            f"BUFFETTSBOT_CHAIN_QUORUM is {settings.chain_quorum}, but BUFFETTSBOT_CHAIN_SOURCES "
+            "names fewer sources: name both, or ask for a quorum of 1."
+        )
+    wire = wire or Wire()
+    sources = [
+        open_source(settings, wire, name, keys_of(settings, name))
+        for name in settings.chain_sources
+    ]
+    return Chain(sources, quorum=settings.chain_quorum)
+
+
+def open_source(settings: Settings, wire: "Wire", name: str, keys: Sequence[str]) -> "Source":
+    """Return the source of this name, over a client, with these API keys."""
+    from buffettsbot.core.service import Service
+    from buffettsbot.core.trongrid import Trongrid
+    from buffettsbot.core.tronscan import Tronscan
+
+    if name == Tronscan.name:
+        return Tronscan(Service(wire, settings.tronscan_base, keys))
+    return Trongrid(Service(wire, settings.trongrid_base, keys))
+
+
+def keys_of(settings: Settings, name: str) -> list[str]:
+    """Return the API keys of the source of this name, possibly none."""
+    return {"tronscan": settings.tronscan_keys, "trongrid": settings.trongrid_keys}[name]
+
+
+def open_telegram(settings: Settings, wire: "Wire | None" = None) -> "Telegram":
+    """Return the bot of the configured token, over a new client unless one is given. Raises
+    BadSettings without a token."""
+    from buffettsbot.core.telegram import Telegram
+    from buffettsbot.core.wire import Wire
+
+    settings.require("telegram_token", "telegram_url", "group_id")
+    token = settings.telegram_token
+    return Telegram(
+        wire or Wire(),
+        settings.telegram_url,
+        token.get_secret_value() if token else "",
+        group=settings.group_id,
+    )
+
+
+def open_group(settings: Settings) -> "Telegram":
+    """Return the bot that runs the group. Raises BadSettings without a token or a group."""
+    telegram = open_telegram(settings)
+    if telegram.group is None:
+        raise BadSettings(
+            "BUFFETTSBOT_GROUP_ID is not set: this is about the group that the program runs."
+        )
+    return telegram

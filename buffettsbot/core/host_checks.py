@@ -11,10 +11,10 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from buffettsbot.core import messages
+from buffettsbot.core.app import open_chain, style_of
 from buffettsbot.core.errors import BuffettsbotError
 from buffettsbot.core.findings import FAILED, OK, UNKNOWN, WARNING, Finding, counted
 from buffettsbot.core.settings import NEEDED, PREFIX, Settings
-from buffettsbot.core.sources import open_chain
 from buffettsbot.core.tron import NETWORKS
 
 FULL = 100 * 1024 * 1024
@@ -39,7 +39,7 @@ def check_settings(settings: Settings, file: Path | None) -> Iterator[Finding]:
         yield Finding("settings", WARNING, f"{name} is no setting and does nothing", advice)
     try:
         open_chain(settings)
-        broken = messages.check(settings.style)
+        broken = messages.check(style_of(settings))
     except BuffettsbotError as error:
         if not problems:
             yield Finding("settings", FAILED, str(error), where)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from buffettsbot.core.app import keys_of, open_source
 from buffettsbot.core.chain import Source, SourceUnavailable
 from buffettsbot.core.findings import (
     FAILED,
@@ -26,7 +27,6 @@ from buffettsbot.core.findings import (
 )
 from buffettsbot.core.service import TOO_OFTEN
 from buffettsbot.core.settings import PREFIX, Settings
-from buffettsbot.core.sources import keys_of, open_source
 from buffettsbot.core.telegram import (
     Migrated,
     Misconfigured,

@@ -30,10 +30,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from buffettsbot.core import envfile
 from buffettsbot.core.errors import BadSettings, BuffettsbotError
-from buffettsbot.core.messages import Style
 from buffettsbot.core.money import from_usdt
 from buffettsbot.core.tron import NETWORKS, parse_address
-from buffettsbot.core.verification import Expectation
 
 PREFIX = "BUFFETTSBOT_"
 ETC_FILE = Path("/etc/buffettsbot/buffettsbot.env")
@@ -257,33 +255,6 @@ class Settings(BaseSettings):
     def trongrid_keys(self) -> list[str]:
         """TronGrid's API keys, possibly none."""
         return _keys(self.trongrid_api_key)
-
-    @property
-    def style(self) -> Style:
-        """How messages are written. Raises BadSettings."""
-        self.require("language", "timezone", "community", "support", "messages_dir", "network")
-        return Style(
-            language=self.language,
-            zone=self.timezone,
-            community=self.community,
-            support=self.support,
-            explorer_url=NETWORKS[self.network].explorer_url,
-            directory=self.messages_dir.expanduser() if self.messages_dir else None,
-        )
-
-    @property
-    def expectation(self) -> Expectation:
-        """What every payment has to be, but for its price. Raises BadSettings without a wallet."""
-        self.require(
-            "wallet", "network", "usdt_contract", "payment_max_age", "underpayment_tolerance"
-        )
-        return Expectation(
-            wallet=str(self.wallet),
-            contract=self.usdt_contract or NETWORKS[self.network].usdt_contract,
-            tolerance=self.underpayment_tolerance,
-            max_age=self.payment_max_age,
-            hold_risky=self.hold_risky,
-        )
 
 
 NEEDED = frozenset({"wallet", "telegram_token"})

@@ -22,8 +22,6 @@ from buffettsbot.core.settings import (
     named_in,
     usual_places,
 )
-from buffettsbot.core.telegram import Misconfigured, Telegram, TelegramError
-from buffettsbot.core.wire import Wire
 
 HEADING = """\
 # The settings of buffettsbot, read by the program and by systemd. Secrets are in here.
@@ -120,14 +118,3 @@ def write(wanted: Draft) -> None:
     values = {f"{PREFIX}{name.upper()}": value for name, value in wanted.changes.items()}
     notes = {f"{PREFIX}{name.upper()}": note for name, note in NOTES.items()}
     envfile.write(wanted.path, envfile.with_values(wanted.text or HEADING, values, notes))
-
-
-def ask_telegram(token: str, url: str) -> str | None:
-    """Return the bot's name, None when Telegram cannot be asked now. Raises BadSettings when it
-    refuses the token."""
-    try:
-        return f"@{Telegram(Wire(), url, token).call('getMe')['username']}"
-    except Misconfigured as error:
-        raise BadSettings(str(error)) from None
-    except (TelegramError, KeyError, TypeError):
-        return None

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from buffettsbot.core.errors import BadSettings
 from buffettsbot.core.wire import NoAnswer, Reply, Wire
 
 
@@ -130,3 +131,14 @@ def _seconds(given: object, reply: Reply) -> float:
     if isinstance(given, int) and given > 0:
         return float(given)
     return float(header) if header.isascii() and header.isdigit() and header != "0" else 1.0
+
+
+def ask_telegram(token: str, url: str) -> str | None:
+    """Return the bot's name, None when Telegram cannot be asked now. Raises BadSettings when it
+    refuses the token."""
+    try:
+        return f"@{Telegram(Wire(), url, token).call('getMe')['username']}"
+    except Misconfigured as error:
+        raise BadSettings(str(error)) from None
+    except (TelegramError, KeyError, TypeError):
+        return None

@@ -21,7 +21,7 @@ from bottle import Bottle, HTTPError, HTTPResponse, request, response
 
 from buffettsbot import __version__
 from buffettsbot.core import claims, joining, memberships, plans, users
-from buffettsbot.core.app import App
+from buffettsbot.core.app import App, expectation_of
 from buffettsbot.core.chain import Chain
 from buffettsbot.core.errors import (
     BuffettsbotError,
@@ -65,7 +65,7 @@ class Api:
     ) -> None:
         self._queued = queued
         self._app = app
-        self._expectation = app.settings.expectation
+        self._expectation = expectation_of(app.settings)
         self._zone = app.settings.timezone
         token = app.settings.api_token
         self._token = token.get_secret_value().encode() if token else None
