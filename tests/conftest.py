@@ -29,8 +29,9 @@ from helpers import SEED_NAMES
 from loopback import Loopback
 from sqlalchemy import make_url
 
-from buffettsbot.core import migrations, settings
-from buffettsbot.core.db import Database
+from buffettsbot.core.settings import settings
+from buffettsbot.core.storage import migrations
+from buffettsbot.core.storage.database import Database
 
 # For speed: what these servers hold need not survive a power cut.
 _FAST = """

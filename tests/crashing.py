@@ -191,7 +191,9 @@ class _Clock(datetime):
 
 def _set_up(order: Order) -> None:
     """Set the clock, the size of batches, and Telegram's pace."""
-    from buffettsbot.core import app, delivery, pacing, sweeps
+    from buffettsbot.core import app
+    from buffettsbot.core.members import spans as sweeps
+    from buffettsbot.core.telegram import delivery, pacing
 
     vars(app)["datetime"] = _Clock
     sweeps.SPAN = 1

@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import select
 
-from buffettsbot.core import plans, users
-from buffettsbot.core.chain import (
+from buffettsbot.core.chain.judge import Expectation
+from buffettsbot.core.chain.sources import (
     Chain,
     ChainTransaction,
     Silence,
@@ -26,13 +26,14 @@ from buffettsbot.core.chain import (
     SourceUnavailable,
     Transfer,
 )
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.invariants import Finding, find_broken
-from buffettsbot.core.models import Outbox, Payment, Plan, Subscription, TelegramUser
+from buffettsbot.core.health.invariants import Finding, find_broken
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.settlement import Outcome
+from buffettsbot.core.members import users
 from buffettsbot.core.money import from_usdt
-from buffettsbot.core.settlement import Outcome
-from buffettsbot.core.verification import Expectation
+from buffettsbot.core.offers import plans
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, Payment, Plan, Subscription, TelegramUser
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

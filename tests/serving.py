@@ -30,9 +30,9 @@ from referencing.jsonschema import DRAFT202012
 
 import buffettsbot
 from buffettsbot.core.app import App, open_app, open_chain, open_telegram, utcnow
-from buffettsbot.core.chain import Chain
-from buffettsbot.core.settings import load_settings
-from buffettsbot.core.telegram import Telegram
+from buffettsbot.core.chain.sources import Chain
+from buffettsbot.core.settings.settings import load_settings
+from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.wire import Wire
 from buffettsbot.http.api import OPENAPI_FILE, Api
 from buffettsbot.http.sandbox import running_sandbox

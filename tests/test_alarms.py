@@ -7,9 +7,9 @@ import pytest
 from commands import Commands, Sandbox, commands, open_sandbox
 from helpers import queued, rows, staff
 
-from buffettsbot.core.alarms import raise_alarm
-from buffettsbot.core.db import Database
-from buffettsbot.core.models import Outbox
+from buffettsbot.core.outbox.staff import raise_alarm
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox
 
 NOW = datetime(2026, 1, 31, 10, 5, tzinfo=UTC)
 TOKEN = "123456:secret-token"

@@ -17,7 +17,7 @@ from helpers import clean_env
 from loopback import Answer, Asked, Loopback, as_json
 from serving import Sandbox, bot_of, sandboxed, serving
 
-from buffettsbot.core.verification import Reason
+from buffettsbot.core.chain.judge import Reason
 from buffettsbot.http.api import OPENAPI_FILE
 from buffettsbot.http.sandbox.control import ROUTES
 from buffettsbot.http.sandbox.kinds import KINDS

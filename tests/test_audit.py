@@ -26,14 +26,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 from buffettsbot.cli.options import actor
-from buffettsbot.core import grants, outbox, plans, users
-from buffettsbot.core.audit import By, list_audit
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import BuffettsbotError, Conflict, NotFound, Unavailable
-from buffettsbot.core.memberships import running_member
-from buffettsbot.core.models import Audit
-from buffettsbot.core.settlement import decide_by_hand
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.settlement import decide_by_hand
+from buffettsbot.core.members import grants, users
+from buffettsbot.core.members.memberships import running_member
+from buffettsbot.core.offers import plans
+from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.storage.audit import By, list_audit
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Audit
 
 LATER = NOW + DAY
 BY = By("olga", LATER)

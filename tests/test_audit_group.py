@@ -27,17 +27,19 @@ from sqlalchemy import update
 from sqlmodel import col
 from test_delivery import STYLE
 
-from buffettsbot.core import belonging, group_audit, outbox, pacing, users
 from buffettsbot.core.app import utcnow
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.delivery import deliver
 from buffettsbot.core.errors import NotAllowed, Unavailable
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.group_audit import audit_group
-from buffettsbot.core.models import Outbox, PassRun, Subscription, TelegramUser
-from buffettsbot.core.passes import Report
-from buffettsbot.core.telegram import Telegram
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.members import users
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, PassRun, Subscription, TelegramUser
+from buffettsbot.core.storage.passes import Report
+from buffettsbot.core.telegram import belonging, group_audit, pacing
+from buffettsbot.core.telegram.bot import Telegram
+from buffettsbot.core.telegram.delivery import deliver
+from buffettsbot.core.telegram.group_audit import audit_group
 
 TOKEN, GROUP = "123456:secret-token", -1001234567890
 LATER = NOW + 31 * DAY

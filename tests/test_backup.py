@@ -29,12 +29,15 @@ from helpers import (
 from serving import Sandbox, bot_of, sandboxed, serving
 from sqlalchemy import make_url, text
 
-from buffettsbot.core import archives, backups, migrations, postgresql_dump
-from buffettsbot.core import db as core_db
-from buffettsbot.core.db import SCHEMA_VERSION, Database
+from buffettsbot.core.backup import archive as archives
+from buffettsbot.core.backup import backups
+from buffettsbot.core.backup import postgresql as postgresql_dump
 from buffettsbot.core.errors import Conflict, Invalid, NotAllowed, Unavailable
-from buffettsbot.core.invariants import find_broken
-from buffettsbot.core.models import METADATA, TelegramUser
+from buffettsbot.core.health.invariants import find_broken
+from buffettsbot.core.storage import database as core_db
+from buffettsbot.core.storage import migrations
+from buffettsbot.core.storage.database import SCHEMA_VERSION, Database
+from buffettsbot.core.storage.models import METADATA, TelegramUser
 
 pytestmark = pytest.mark.usefixtures("server_programs")
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback import Loopback, recorded
 
-from buffettsbot.core import chain as chain_module
 from buffettsbot.core.app import open_chain
-from buffettsbot.core.chain import (
+from buffettsbot.core.chain import sources as chain_module
+from buffettsbot.core.chain.sources import (
     Answer,
     Chain,
     ChainTransaction,
@@ -25,7 +25,7 @@ from buffettsbot.core.chain import (
     to_evidence,
 )
 from buffettsbot.core.errors import BadSettings
-from buffettsbot.core.settings import Settings, load_settings
+from buffettsbot.core.settings.settings import Settings, load_settings
 from buffettsbot.core.wire import Wire
 
 HASH = hash_of(1)
@@ -159,7 +159,7 @@ def test_a_source_that_wants_a_long_pause_is_left_alone_while_another_is_asked_a
 def test_no_question_begins_after_the_deadline(
     clock: Clock, takes: float, wants: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("buffettsbot.core.chain.random.uniform", lambda _, longest: longest)
+    monkeypatch.setattr("buffettsbot.core.chain.sources.random.uniform", lambda _, longest: longest)
     begun = clock.now
     asked_at: list[float] = []
 

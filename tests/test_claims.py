@@ -43,14 +43,14 @@ from helpers import (
 )
 from sqlalchemy import event, update
 
-from buffettsbot.core import plans
-from buffettsbot.core.chain import Chain, ChainTransaction, from_evidence
-from buffettsbot.core.claims import claim, verify
-from buffettsbot.core.db import Database
+from buffettsbot.core.chain.judge import Expectation, Reason
+from buffettsbot.core.chain.sources import Chain, ChainTransaction, from_evidence
 from buffettsbot.core.errors import UnknownPlan, UnknownUser
-from buffettsbot.core.models import Outbox, Subscription
-from buffettsbot.core.settlement import Outcome, settle
-from buffettsbot.core.verification import Expectation, Reason
+from buffettsbot.core.ledger.claims import claim, verify
+from buffettsbot.core.ledger.settlement import Outcome, settle
+from buffettsbot.core.offers import plans
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, Subscription
 
 HASH = hash_of(0xABC)
 SPELLINGS = [

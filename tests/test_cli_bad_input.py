@@ -18,8 +18,8 @@ from helpers import WALLET, buy, hash_of, person, rows, shop
 from sqlalchemy import make_url, text
 from sqlmodel import SQLModel
 
-from buffettsbot.core.db import Database
-from buffettsbot.core.models import Payment, Plan, Subscription, TelegramUser
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Payment, Plan, Subscription, TelegramUser
 
 GOOD = hash_of(0xABC)
 LINK = "https://tronscan.org/#/transaction/"
@@ -523,7 +523,7 @@ def test_a_database_that_may_not_be_written_is_told_by_the_doctor(
 
 
 def test_a_full_disk(sqlite_url: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    from buffettsbot.core import db as core_db
+    from buffettsbot.core.storage import database as core_db
 
     prepare = core_db._prepare_sqlite
 

@@ -21,9 +21,10 @@ from sqlalchemy import insert
 
 from buffettsbot.cli import output
 from buffettsbot.cli.output import field, show_rows
-from buffettsbot.core import plans, users
-from buffettsbot.core.db import SCHEMA_VERSION, Database
-from buffettsbot.core.models import PassRun, Payment, Plan, Subscription, TelegramUser
+from buffettsbot.core.members import users
+from buffettsbot.core.offers import plans
+from buffettsbot.core.storage.database import SCHEMA_VERSION, Database
+from buffettsbot.core.storage.models import PassRun, Payment, Plan, Subscription, TelegramUser
 
 PLAN_FIELDS = ["id", "period", "price", "is_active"]
 USER_FIELDS = [

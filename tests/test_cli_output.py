@@ -24,10 +24,10 @@ from helpers import (
 from rich.cells import cell_len
 
 from buffettsbot.cli.table import Column, fitted, printable, widths_of
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.memberships import STATUSES
-from buffettsbot.core.models import PAYMENT_STATUSES
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.members.memberships import STATUSES
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import PAYMENT_STATUSES
 
 LONG = "abcdefghijklmnopqrstuvwxyz_01234"  # 32 characters, the longest Telegram allows
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]")

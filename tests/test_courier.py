@@ -15,8 +15,8 @@ from serving import PATIENCE, Bot, Clock, Sandbox, app_of, bot_of, sandboxed, se
 from sqlalchemy import update
 
 from buffettsbot.core.app import App, open_telegram, style_of
-from buffettsbot.core.delivery import deliver
-from buffettsbot.core.models import OUTBOX, Outbox
+from buffettsbot.core.storage.models import OUTBOX, Outbox
+from buffettsbot.core.telegram.delivery import deliver
 
 TOKEN = "123456:secret-of-the-bot"
 ADMIN = 100

@@ -44,11 +44,11 @@ from sqlalchemy import delete, text
 from sqlmodel import col
 
 from buffettsbot.core.app import expectation_of, style_of, utcnow
-from buffettsbot.core.claims import claim
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.messages import render
-from buffettsbot.core.models import METADATA, Outbox
-from buffettsbot.core.reminders import remind
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.members.reminders import remind
+from buffettsbot.core.messages.render import render
+from buffettsbot.core.storage.models import METADATA, Outbox
 
 GROUP = -1001234567890
 ADMIN = 900

@@ -20,12 +20,13 @@ from sqlalchemy import event, inspect, make_url, text
 from sqlalchemy.exc import IntegrityError, StatementError
 from sqlmodel import select
 
-from buffettsbot.core import db as db_module
-from buffettsbot.core import migrations
 from buffettsbot.core.app import open_app, utcnow
-from buffettsbot.core.db import SCHEMA_VERSION, Database, insert_once, paged
 from buffettsbot.core.errors import BadSettings, NotAllowed, Unavailable
-from buffettsbot.core.models import (
+from buffettsbot.core.settings.settings import load_settings
+from buffettsbot.core.storage import database as db_module
+from buffettsbot.core.storage import migrations
+from buffettsbot.core.storage.database import SCHEMA_VERSION, Database, insert_once, paged
+from buffettsbot.core.storage.models import (
     METADATA,
     PLAN,
     Outbox,
@@ -34,7 +35,6 @@ from buffettsbot.core.models import (
     Subscription,
     TelegramUser,
 )
-from buffettsbot.core.settings import load_settings
 
 
 @pytest.fixture

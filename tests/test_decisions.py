@@ -22,13 +22,13 @@ from helpers import (
     staff,
 )
 
-from buffettsbot.core.audit import list_audit
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
+from buffettsbot.core.chain.judge import Reason
 from buffettsbot.core.errors import Conflict, NotFound
-from buffettsbot.core.payments import open_payment
-from buffettsbot.core.settlement import Outcome, decide_by_hand, settle
-from buffettsbot.core.verification import Reason
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.payments import open_payment
+from buffettsbot.core.ledger.settlement import Outcome, decide_by_hand, settle
+from buffettsbot.core.storage.audit import list_audit
+from buffettsbot.core.storage.database import Database
 
 HASH = hash_of(1)
 LATER = NOW + MINUTE

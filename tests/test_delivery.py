@@ -11,15 +11,16 @@ from helpers import DAY, MINUTE, NOW, buy, hash_of, in_parallel, member, person,
 from sqlalchemy import update
 from sqlmodel import col
 
-from buffettsbot.core import leases, outbox
-from buffettsbot.core.db import Database
-from buffettsbot.core.delivery import LEASE, deliver
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.messages import Style
-from buffettsbot.core.models import Outbox
-from buffettsbot.core.pacing import Pacer
-from buffettsbot.core.passes import Report
-from buffettsbot.core.telegram import Telegram
+from buffettsbot.core.messages.render import Style
+from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.storage import leases
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox
+from buffettsbot.core.storage.passes import Report
+from buffettsbot.core.telegram.bot import Telegram
+from buffettsbot.core.telegram.delivery import LEASE, deliver
+from buffettsbot.core.telegram.pacing import Pacer
 from buffettsbot.core.wire import Wire
 from buffettsbot.http.sandbox import running_sandbox
 

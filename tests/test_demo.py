@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from buffettsbot.cli import app, demo, demo_stage, demo_story
 from buffettsbot.cli.demo_stage import Stage
 from buffettsbot.core.app import utcnow
-from buffettsbot.core.db import Database
-from buffettsbot.core.passes import Report
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.passes import Report
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -7,9 +7,9 @@ from helpers import MINUTE, NOW, in_parallel, rows, staff
 from sqlalchemy import update
 from sqlmodel import col
 
-from buffettsbot.core.db import Database
-from buffettsbot.core.digests import Digest
-from buffettsbot.core.models import Outbox
+from buffettsbot.core.outbox.staff import Digest
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox
 
 
 def add(db: Database, digest: Digest, **counts: Any) -> None:

@@ -14,13 +14,13 @@ from helpers import MINUTE, NOW, USDT, WALLET, hash_of, member, person, shop, st
 from loopback import Answer, Asked, Loopback, as_json
 from sqlalchemy import delete, insert, update
 
-from buffettsbot.core import database_check, doctor, host_checks, leases
 from buffettsbot.core.app import utcnow
-from buffettsbot.core.data_checks import PASS_RUN, check_data
-from buffettsbot.core.db import Database
-from buffettsbot.core.delivery import LEASE
-from buffettsbot.core.findings import Finding, ago, exit_code, listed, run_all, sentences
-from buffettsbot.core.host_checks import (
+from buffettsbot.core.health import database as database_check
+from buffettsbot.core.health import doctor
+from buffettsbot.core.health import host as host_checks
+from buffettsbot.core.health.data import PASS_RUN, check_data
+from buffettsbot.core.health.findings import Finding, ago, exit_code, listed, run_all, sentences
+from buffettsbot.core.health.host import (
     check_api,
     check_disk,
     check_env_file,
@@ -28,16 +28,19 @@ from buffettsbot.core.host_checks import (
     check_timers,
     check_wallet,
 )
-from buffettsbot.core.models import OUTBOX, PAYMENT
-from buffettsbot.core.outside_checks import (
+from buffettsbot.core.health.outside import (
     Witness,
     check_clock,
     check_source,
     check_telegram,
     milliseconds,
 )
-from buffettsbot.core.pacing import PAUSE
-from buffettsbot.core.settings import Settings, load_settings
+from buffettsbot.core.settings.settings import Settings, load_settings
+from buffettsbot.core.storage import leases
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import OUTBOX, PAYMENT
+from buffettsbot.core.telegram.delivery import LEASE
+from buffettsbot.core.telegram.pacing import PAUSE
 
 GROUP = -1_001_234_567_890
 BOT_TOKEN = "123456789:the-secret-of-the-bot"

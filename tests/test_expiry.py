@@ -22,15 +22,15 @@ from helpers import (
 )
 from sqlalchemy import update
 
-from buffettsbot.core import sweeps
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.expiry import due_expiries, expire
-from buffettsbot.core.models import Outbox, TelegramUser
-from buffettsbot.core.passes import Report
-from buffettsbot.core.reminders import remind
-from buffettsbot.core.settlement import settle
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.members import spans as sweeps
+from buffettsbot.core.members.expiry import due_expiries, expire
+from buffettsbot.core.members.reminders import remind
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, TelegramUser
+from buffettsbot.core.storage.passes import Report
 
 END = NOW + 30 * DAY
 LATE = END + MINUTE

@@ -33,17 +33,17 @@ from helpers import (
 )
 from loopback import DATA, Answer, Asked, Loopback, as_json, recorded
 
-from buffettsbot.core.chain import Chain
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.models import Subscription
-from buffettsbot.core.payments import show_payment
-from buffettsbot.core.service import Service
-from buffettsbot.core.settlement import Outcome, settle
-from buffettsbot.core.trongrid import TRANSFER_TOPIC, Trongrid
-from buffettsbot.core.tronscan import Tronscan
-from buffettsbot.core.users import register
-from buffettsbot.core.verification import Expectation, Reason
+from buffettsbot.core.chain.judge import Expectation, Reason
+from buffettsbot.core.chain.sources import Chain
+from buffettsbot.core.chain.tron.service import Service
+from buffettsbot.core.chain.tron.trongrid import TRANSFER_TOPIC, Trongrid
+from buffettsbot.core.chain.tron.tronscan import Tronscan
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.payments import show_payment
+from buffettsbot.core.ledger.settlement import Outcome, settle
+from buffettsbot.core.members.users import register
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Subscription
 from buffettsbot.core.wire import Wire
 
 HASH = hash_of(0xFEE)

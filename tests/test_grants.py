@@ -30,17 +30,20 @@ from helpers import (
 from serving import bot_of, hosting
 from sqlalchemy import update
 
-from buffettsbot.core import grants, outbox, plans, sweeps
-from buffettsbot.core.audit import By, list_audit
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict, Invalid, NoMembership, NotAllowed, NotFound
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.grants import Granted
-from buffettsbot.core.memberships import running_member
-from buffettsbot.core.messages import Style, render
-from buffettsbot.core.models import Audit, Outbox, Plan, Subscription, TelegramUser
-from buffettsbot.core.reminders import remind
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.members import grants
+from buffettsbot.core.members import spans as sweeps
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.members.grants import Granted
+from buffettsbot.core.members.memberships import running_member
+from buffettsbot.core.members.reminders import remind
+from buffettsbot.core.messages.render import Style, render
+from buffettsbot.core.offers import plans
+from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.storage.audit import By, list_audit
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Audit, Outbox, Plan, Subscription, TelegramUser
 
 DETAIL = re.compile(r"^(.*) \((\S+) days?, (\S+) to (\S+), (grant-[0-9a-f]{16})\)$")
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from serving import Bot, Clock, Host, app_of, bot_of, check_answer, hosting, raw
 from sqlalchemy import text
 
-from buffettsbot.core.db import Database
-from buffettsbot.core.models import METADATA
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import METADATA
 from buffettsbot.core.wire import Wire
 from buffettsbot.http.api import Api
 

@@ -38,7 +38,7 @@ from serving import (
 from sqlalchemy import make_url
 
 from buffettsbot import __version__
-from buffettsbot.core import plans
+from buffettsbot.core.offers import plans
 from buffettsbot.http import api as api_module
 
 ZONE = ZoneInfo("Asia/Kolkata")
@@ -873,7 +873,7 @@ def test_every_schema_is_used() -> None:
 
 
 def test_the_reasons_described_are_those_there_are() -> None:
-    from buffettsbot.core.verification import PENDING_REASONS, Reason
+    from buffettsbot.core.chain.judge import PENDING_REASONS, Reason
 
     schemas = described()["components"]["schemas"]
     pending = set(schemas["PendingReason"]["enum"])

@@ -35,17 +35,19 @@ from helpers import (
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from buffettsbot.core import django_source, plans, users
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.django_import import Imported, bring_all
-from buffettsbot.core.django_merge import Membership, merged
-from buffettsbot.core.django_rows import NOBODY
-from buffettsbot.core.django_source import open_original
 from buffettsbot.core.errors import Invalid, NotFound, Unavailable
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.models import Audit, Outbox, Payment, Plan, Subscription, TelegramUser
-from buffettsbot.core.reminders import remind
+from buffettsbot.core.from_django import source as django_source
+from buffettsbot.core.from_django.bring import Imported, bring_all
+from buffettsbot.core.from_django.merge import Membership, merged
+from buffettsbot.core.from_django.rows import NOBODY
+from buffettsbot.core.from_django.source import open_original
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.members import users
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.members.reminders import remind
+from buffettsbot.core.offers import plans
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Audit, Outbox, Payment, Plan, Subscription, TelegramUser
 
 DATA = Path(__file__).parent / "data" / "django"
 MONTH = timedelta(days=30)

@@ -16,10 +16,11 @@ from helpers import STRANGER, WALLET, clean_env
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buffettsbot.core import envfile, settings, setup
-from buffettsbot.core.db import SCHEMA_VERSION, Database
 from buffettsbot.core.errors import BadSettings, Invalid, NotAllowed, Unavailable
-from buffettsbot.core.settings import load_settings, named_in
+from buffettsbot.core.settings import envfile, settings
+from buffettsbot.core.settings import first_settings as setup
+from buffettsbot.core.settings.settings import load_settings, named_in
+from buffettsbot.core.storage.database import SCHEMA_VERSION, Database
 
 TOKEN = "123456789:the-secret-of-the-bot"
 ORIGINAL = f"""\

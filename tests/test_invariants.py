@@ -25,13 +25,13 @@ from helpers import (
 )
 from sqlalchemy import delete, insert, null, text, update
 
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.invariants import INVARIANTS, Finding, find_broken
-from buffettsbot.core.models import AUDIT, OUTBOX, PAYMENT, SUBSCRIPTION, Outbox
-from buffettsbot.core.reminders import remind
-from buffettsbot.core.settlement import decide_by_hand, settle
+from buffettsbot.core.health.invariants import INVARIANTS, Finding, find_broken
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.settlement import decide_by_hand, settle
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.members.reminders import remind
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import AUDIT, OUTBOX, PAYMENT, SUBSCRIPTION, Outbox
 
 LATER = NOW + 31 * DAY
 ANN, BOB = hash_of(7), hash_of(8)

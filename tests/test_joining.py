@@ -25,14 +25,14 @@ from serving import Bot, Host, Sandbox, bot_of, hosting, sandboxed
 from sqlalchemy import update
 
 from buffettsbot.cli.serve import CHAIN_SLOTS, TELEGRAM_SLOTS, THREADS
-from buffettsbot.core import users
 from buffettsbot.core.app import expectation_of, utcnow
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.joining import answer_request
-from buffettsbot.core.models import Outbox, Subscription
-from buffettsbot.core.telegram import Telegram
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.members import users
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, Subscription
+from buffettsbot.core.telegram.bot import Telegram
+from buffettsbot.core.telegram.joining import answer_request
 
 JOINS = "/api/v1/join-requests/"
 TOKEN, GROUP = "123456:secret-token", -1001234567890

@@ -33,8 +33,8 @@ from serving import (
 )
 
 from buffettsbot.core.app import App, expectation_of, utcnow
-from buffettsbot.core.models import Outbox, Payment
-from buffettsbot.core.settlement import settle
+from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.storage.models import Outbox, Payment
 
 ROUNDS = 20
 CUSTOMERS = range(1, 6)

@@ -9,10 +9,8 @@ from sqlalchemy import event, update
 from sqlalchemy.engine import Connection
 from sqlmodel import col
 
-from buffettsbot.core import db as db_module
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import NoMembership, UnknownUser
-from buffettsbot.core.memberships import (
+from buffettsbot.core.members.memberships import (
     Member,
     Raced,
     extend,
@@ -21,8 +19,10 @@ from buffettsbot.core.memberships import (
     running_member,
     standing_of,
 )
-from buffettsbot.core.models import Subscription, TelegramUser
-from buffettsbot.core.users import register
+from buffettsbot.core.members.users import register
+from buffettsbot.core.storage import database as db_module
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Subscription, TelegramUser
 
 MONTH = timedelta(days=30)
 

@@ -18,11 +18,12 @@ from helpers import clean_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffettsbot.core import markup, messages
+from buffettsbot.core.chain.judge import Reason
 from buffettsbot.core.errors import Invalid
-from buffettsbot.core.messages import FIELDS, NAMES, Message, Style, check, render, sample
-from buffettsbot.core.verification import Reason
-from buffettsbot.core.wording import LANGUAGES, TEXTS, shipped_words
+from buffettsbot.core.messages import markup
+from buffettsbot.core.messages import render as messages
+from buffettsbot.core.messages.render import FIELDS, NAMES, Message, Style, check, render, sample
+from buffettsbot.core.messages.words import LANGUAGES, TEXTS, shipped_words
 from buffettsbot.http.sandbox import running_sandbox
 from buffettsbot.http.sandbox import text as telegram
 

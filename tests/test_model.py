@@ -41,20 +41,20 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from buffettsbot.core import delivery, pacing
-from buffettsbot.core.audit import By
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.delivery import deliver
 from buffettsbot.core.errors import NoMembership, NotAllowed
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.grants import grant, revoke
-from buffettsbot.core.memberships import running_member
-from buffettsbot.core.messages import Style
-from buffettsbot.core.models import Outbox, Payment, Subscription
-from buffettsbot.core.reminders import remind
-from buffettsbot.core.settlement import settle
-from buffettsbot.core.telegram import Telegram
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.members.grants import grant, revoke
+from buffettsbot.core.members.memberships import running_member
+from buffettsbot.core.members.reminders import remind
+from buffettsbot.core.messages.render import Style
+from buffettsbot.core.storage.audit import By
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, Payment, Subscription
+from buffettsbot.core.telegram import delivery, pacing
+from buffettsbot.core.telegram.bot import Telegram
+from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.core.wire import Wire
 from buffettsbot.http.sandbox import running_sandbox
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import clean_env
 from serving import serving
 
-from buffettsbot.core.db import Database
+from buffettsbot.core.storage.database import Database
 from buffettsbot.http.notify import Watchdog, notify, watchdog_seconds
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from helpers import NOW
 
-from buffettsbot.core.db import Database
-from buffettsbot.core.pacing import Pacer, pause_everyone, pause_left
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.telegram.pacing import Pacer, pause_everyone, pause_left
 
 
 def test_a_pause_need_not_wait_for_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:

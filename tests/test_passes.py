@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 import pytest
 from helpers import MINUTE, NOW, rows
 
-from buffettsbot.core.db import Database
-from buffettsbot.core.models import PassRun
-from buffettsbot.core.passes import HISTORY, Report, recorded
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import PassRun
+from buffettsbot.core.storage.passes import HISTORY, Report, recorded
 
 
 def ran(db: Database, name: str, at: datetime) -> None:

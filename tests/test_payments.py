@@ -15,13 +15,13 @@ from helpers import (
     shop,
 )
 
-from buffettsbot.core import db as db_module
-from buffettsbot.core.chain import from_evidence
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
+from buffettsbot.core.chain.sources import from_evidence
 from buffettsbot.core.errors import Invalid, NotFound
-from buffettsbot.core.payments import list_payments, show_payment
-from buffettsbot.core.users import register
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.payments import list_payments, show_payment
+from buffettsbot.core.members.users import register
+from buffettsbot.core.storage import database as db_module
+from buffettsbot.core.storage.database import Database
 
 
 def test_an_accepted_payment_is_shown_in_full(db: Database) -> None:

@@ -3,10 +3,8 @@
 import pytest
 from helpers import in_parallel, member, rows, shop
 
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
-from buffettsbot.core.models import PERIODS, Payment, Plan
-from buffettsbot.core.plans import (
+from buffettsbot.core.offers.plans import (
     HIGHEST_PRICE,
     create_plan,
     list_plans,
@@ -14,6 +12,8 @@ from buffettsbot.core.plans import (
     retire_plan,
     set_price,
 )
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import PERIODS, Payment, Plan
 
 
 @pytest.mark.parametrize(

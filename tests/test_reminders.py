@@ -10,10 +10,11 @@ from helpers import DAY, MINUTE, NOW, buy, hash_of, in_parallel, member, person,
 from sqlalchemy import update
 from sqlmodel import col
 
-from buffettsbot.core import reminders, sweeps
-from buffettsbot.core.db import Database
-from buffettsbot.core.models import Outbox
-from buffettsbot.core.reminders import due_reminders, remind
+from buffettsbot.core.members import reminders
+from buffettsbot.core.members import spans as sweeps
+from buffettsbot.core.members.reminders import due_reminders, remind
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox
 
 DAYS = (7, 3, 1)
 END = NOW + 30 * DAY

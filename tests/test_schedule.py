@@ -36,9 +36,9 @@ from buffettsbot.cli import children as children_module
 from buffettsbot.cli.children import Children, Ended
 from buffettsbot.cli.timetable import Timetable
 from buffettsbot.core.app import utcnow
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
-from buffettsbot.core.models import Outbox, PassRun
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, PassRun
 
 # The timetable
 

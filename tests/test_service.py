@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from loopback import Answer, Asked, Loopback, as_json, recorded
 
-from buffettsbot.core import service as service_module
-from buffettsbot.core.chain import SourceUnavailable
-from buffettsbot.core.service import KeyRing, Service, utc_from_milliseconds
+from buffettsbot.core.chain.sources import SourceUnavailable
+from buffettsbot.core.chain.tron import service as service_module
+from buffettsbot.core.chain.tron.service import KeyRing, Service, utc_from_milliseconds
 from buffettsbot.core.wire import Wire
 
 NEVER = float("inf")

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback import DATA
 
-from buffettsbot.core import settings as settings_module
 from buffettsbot.core.app import expectation_of
-from buffettsbot.core.db import Database
+from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.errors import BadSettings
-from buffettsbot.core.settings import Settings, load_settings, parse_duration
-from buffettsbot.core.tron import NETWORKS
+from buffettsbot.core.settings import settings as settings_module
+from buffettsbot.core.settings.settings import Settings, load_settings, parse_duration
+from buffettsbot.core.storage.database import Database
 
 pytestmark = pytest.mark.usefixtures("settings_env")
 

@@ -35,16 +35,16 @@ from helpers import (
 )
 from sqlalchemy import event, update
 
-from buffettsbot.core import settlement
-from buffettsbot.core.chain import Chain, ChainTransaction
-from buffettsbot.core.claims import claim
-from buffettsbot.core.db import Database
+from buffettsbot.core.chain.judge import Reason
+from buffettsbot.core.chain.sources import Chain, ChainTransaction
 from buffettsbot.core.errors import Conflict, Unavailable
-from buffettsbot.core.memberships import Raced
-from buffettsbot.core.models import Outbox, PassRun, Payment, Subscription
-from buffettsbot.core.passes import Report, recorded
-from buffettsbot.core.settlement import Outcome, backoff, settle
-from buffettsbot.core.verification import Reason
+from buffettsbot.core.ledger import settlement
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.settlement import Outcome, backoff, settle
+from buffettsbot.core.members.memberships import Raced
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Outbox, PassRun, Payment, Subscription
+from buffettsbot.core.storage.passes import Report, recorded
 
 HASH = hash_of(0xABC)
 HALF_MINUTE = timedelta(seconds=30)

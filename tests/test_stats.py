@@ -18,11 +18,11 @@ from commands import Commands
 from helpers import DAY, MINUTE, NOW, buy, hash_of, member, person, shop
 from sqlalchemy import delete, insert, select, update
 
-from buffettsbot.core import plans
-from buffettsbot.core.db import Database
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.models import PAYMENT, SUBSCRIPTION, TELEGRAM_USER
-from buffettsbot.core.statistics import Month, Statistics, collect, rate
+from buffettsbot.core.ledger.statistics import Month, Statistics, collect, rate
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.offers import plans
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import PAYMENT, SUBSCRIPTION, TELEGRAM_USER
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 SECOND = timedelta(seconds=1)

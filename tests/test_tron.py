@@ -7,9 +7,9 @@ from helpers import hash_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buffettsbot.core.chain.tron.addresses import NETWORKS, encode_address, parse_address
 from buffettsbot.core.errors import Invalid
 from buffettsbot.core.hashes import parse_hash
-from buffettsbot.core.tron import NETWORKS, encode_address, parse_address
 
 HASH = "e046c2bb63fa65a4a3d94228fd8fd87e1fb0c2ffa3780ef722846c532c326b0a"
 

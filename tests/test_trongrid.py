@@ -10,10 +10,10 @@ import pytest
 from helpers import FAKE_USDT, USDT
 from loopback import DATA, Answer, Asked, Loopback, as_json, recorded
 
-from buffettsbot.core.chain import ChainTransaction, SourceUnavailable, Transfer
-from buffettsbot.core.service import Service
-from buffettsbot.core.trongrid import TRANSFER_TOPIC, Trongrid
-from buffettsbot.core.verification import Expectation, Reason, judge
+from buffettsbot.core.chain.judge import Expectation, Reason, judge
+from buffettsbot.core.chain.sources import ChainTransaction, SourceUnavailable, Transfer
+from buffettsbot.core.chain.tron.service import Service
+from buffettsbot.core.chain.tron.trongrid import TRANSFER_TOPIC, Trongrid
 from buffettsbot.core.wire import Wire
 
 HASH = "b69c51db8f9d974e6a38c76852c8ce1adcb682dbacb25ad8ad4f6876121fe9dc"

@@ -10,10 +10,10 @@ import pytest
 from helpers import FAKE_USDT, STRANGER, USDT
 from loopback import DATA, Answer, Loopback, as_json, recorded
 
-from buffettsbot.core.chain import ChainTransaction, SourceUnavailable, Transfer
-from buffettsbot.core.service import Service
-from buffettsbot.core.tronscan import Tronscan
-from buffettsbot.core.verification import Expectation, Reason, judge
+from buffettsbot.core.chain.judge import Expectation, Reason, judge
+from buffettsbot.core.chain.sources import ChainTransaction, SourceUnavailable, Transfer
+from buffettsbot.core.chain.tron.service import Service
+from buffettsbot.core.chain.tron.tronscan import Tronscan
 from buffettsbot.core.wire import Wire
 
 HASH = "e046c2bb63fa65a4a3d94228fd8fd87e1fb0c2ffa3780ef722846c532c326b0a"

@@ -8,12 +8,9 @@ from helpers import DAY, NOW, in_parallel, person, rows, staff, user
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buffettsbot.core import db as db_module
-from buffettsbot.core import users
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Invalid, UnknownUser
-from buffettsbot.core.models import TelegramUser
-from buffettsbot.core.users import (
+from buffettsbot.core.members import users
+from buffettsbot.core.members.users import (
     LARGEST_ID,
     list_users,
     parse_chat_id,
@@ -23,6 +20,9 @@ from buffettsbot.core.users import (
     set_staff,
     show_user,
 )
+from buffettsbot.core.storage import database as db_module
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import TelegramUser
 
 
 def names(db: Database) -> dict[int, str | None]:

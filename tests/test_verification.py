@@ -24,15 +24,7 @@ from helpers import (
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from buffettsbot.core.chain import (
-    Answer,
-    ChainTransaction,
-    Silence,
-    Transfer,
-    from_evidence,
-    to_evidence,
-)
-from buffettsbot.core.verification import (
+from buffettsbot.core.chain.judge import (
     PENDING_REASONS,
     SENTENCES,
     Expectation,
@@ -41,6 +33,14 @@ from buffettsbot.core.verification import (
     decide,
     judge,
     verdict_of,
+)
+from buffettsbot.core.chain.sources import (
+    Answer,
+    ChainTransaction,
+    Silence,
+    Transfer,
+    from_evidence,
+    to_evidence,
 )
 
 HASH = hash_of(1)

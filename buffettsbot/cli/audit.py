@@ -7,12 +7,12 @@ import typer
 
 from buffettsbot.cli.options import Csv, Json, Limit, command_settings, opened
 from buffettsbot.cli.output import field, moment, picked, show_rows
-from buffettsbot.core.audit import list_audit
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Invalid, NotFound
 from buffettsbot.core.hashes import parse_hash
-from buffettsbot.core.models import Audit
-from buffettsbot.core.users import parse_username, show_user
+from buffettsbot.core.members.users import parse_username, show_user
+from buffettsbot.core.storage.audit import list_audit
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import Audit
 
 app = typer.Typer(**command_settings)
 

@@ -9,12 +9,13 @@ import typer
 from buffettsbot.cli.imported import show_imported
 from buffettsbot.cli.options import TIMES, Json, Yes, actor, confirm, group_settings, opened
 from buffettsbot.cli.output import field, progress, say, show_lines, show_object, show_rows, when
-from buffettsbot.core import backups, migrations
-from buffettsbot.core.archives import Archive
-from buffettsbot.core.db import SCHEMA_VERSION
-from buffettsbot.core.django_import import Imported, bring_all
-from buffettsbot.core.django_source import open_original
-from buffettsbot.core.invariants import find_broken
+from buffettsbot.core.backup import backups
+from buffettsbot.core.backup.archive import Archive
+from buffettsbot.core.from_django.bring import Imported, bring_all
+from buffettsbot.core.from_django.source import open_original
+from buffettsbot.core.health.invariants import find_broken
+from buffettsbot.core.storage import migrations
+from buffettsbot.core.storage.database import SCHEMA_VERSION
 
 app = typer.Typer(help="The database.", **group_settings)
 

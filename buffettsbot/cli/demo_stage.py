@@ -20,18 +20,18 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from buffettsbot.core.chain import Chain
-from buffettsbot.core.db import Database
-from buffettsbot.core.delivery import deliver
-from buffettsbot.core.markup import plain
-from buffettsbot.core.messages import Style
-from buffettsbot.core.passes import Report
-from buffettsbot.core.service import Service
-from buffettsbot.core.telegram import Telegram
-from buffettsbot.core.tron import NETWORKS
-from buffettsbot.core.tronscan import Tronscan
+from buffettsbot.core.chain.sources import Chain
+from buffettsbot.core.chain.tron.addresses import NETWORKS
+from buffettsbot.core.chain.tron.service import Service
+from buffettsbot.core.chain.tron.tronscan import Tronscan
+from buffettsbot.core.messages.markup import plain
+from buffettsbot.core.messages.render import Style
+from buffettsbot.core.messages.words import DEFAULT_COMMUNITY
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.passes import Report
+from buffettsbot.core.telegram.bot import Telegram
+from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.core.wire import Wire
-from buffettsbot.core.wording import DEFAULT_COMMUNITY
 
 WALLET = "TKJZwhq98wdYxpqxySYaTbwZkNp2vMtVhW"
 TOKEN = "1234567890:of-the-demo"  # noqa: S105 -- the sandbox's

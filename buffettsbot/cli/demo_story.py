@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 from buffettsbot.cli.demo_stage import WALLET, Stage, WrongTurn
-from buffettsbot.core.expiry import expire
-from buffettsbot.core.reminders import remind
-from buffettsbot.core.settlement import settle
-from buffettsbot.core.tron import NETWORKS
-from buffettsbot.core.verification import Expectation
+from buffettsbot.core.chain.judge import Expectation
+from buffettsbot.core.chain.tron.addresses import NETWORKS
+from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.members.expiry import expire
+from buffettsbot.core.members.reminders import remind
 
 ANN, BEN, EVE, OWNER = 7_000_000_001, 7_000_000_002, 7_000_000_003, 42
 EXPECTATION = Expectation(wallet=WALLET, contract=NETWORKS["mainnet"].usdt_contract)

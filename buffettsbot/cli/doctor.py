@@ -7,8 +7,8 @@ import typer
 from buffettsbot.cli.options import Json, command_settings
 from buffettsbot.cli.output import show_json, show_marked
 from buffettsbot.core.app import utcnow
-from buffettsbot.core.doctor import examine
-from buffettsbot.core.findings import FAILED, OK, UNKNOWN, WARNING, exit_code
+from buffettsbot.core.health.doctor import examine
+from buffettsbot.core.health.findings import FAILED, OK, UNKNOWN, WARNING, exit_code
 
 app = typer.Typer(**command_settings)
 

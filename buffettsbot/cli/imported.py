@@ -5,8 +5,8 @@ from dataclasses import asdict
 from itertools import islice
 
 from buffettsbot.cli.output import say, show_lines, show_object
-from buffettsbot.core.django_import import Imported
-from buffettsbot.core.django_rows import KINDS, kinds_in_order
+from buffettsbot.core.from_django.bring import Imported
+from buffettsbot.core.from_django.rows import KINDS, kinds_in_order
 
 SHOWN = 3
 

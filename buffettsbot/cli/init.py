@@ -10,10 +10,18 @@ import typer
 
 from buffettsbot.cli.options import Json, Yes, command_settings
 from buffettsbot.cli.output import say, show_object
-from buffettsbot.core import migrations, setup, telegram
 from buffettsbot.core.app import open_app
 from buffettsbot.core.errors import BadSettings, NotAllowed
-from buffettsbot.core.settings import PREFIX, Settings, load_settings, malformed, usual_places
+from buffettsbot.core.settings import first_settings as setup
+from buffettsbot.core.settings.settings import (
+    PREFIX,
+    Settings,
+    load_settings,
+    malformed,
+    usual_places,
+)
+from buffettsbot.core.storage import migrations
+from buffettsbot.core.telegram import bot as telegram
 
 app = typer.Typer(**command_settings)
 

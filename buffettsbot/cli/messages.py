@@ -9,10 +9,10 @@ import typer
 
 from buffettsbot.cli.options import Json, group_settings
 from buffettsbot.cli.output import say, show_json, show_lines, show_styled
-from buffettsbot.core import messages
 from buffettsbot.core.app import style_of
-from buffettsbot.core.settings import load_settings
-from buffettsbot.core.wording import LANGUAGES
+from buffettsbot.core.messages import render as messages
+from buffettsbot.core.messages.words import LANGUAGES
+from buffettsbot.core.settings.settings import load_settings
 
 app = typer.Typer(help="What people are told.", **group_settings)
 

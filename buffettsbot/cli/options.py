@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.core.app import App, open_app
-from buffettsbot.core.audit import By
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.settings import Settings, load_settings
+from buffettsbot.core.settings.settings import Settings, load_settings
+from buffettsbot.core.storage.audit import By
 
 # What a command asks of the settings, besides the database: the times it shows, the payments it
 # judges.

@@ -8,10 +8,11 @@ import typer
 
 from buffettsbot.cli.options import Csv, Json, Limit, Yes, by, confirm, group_settings, opened
 from buffettsbot.cli.output import field, handle, moment, picked, say, show_object, show_rows
-from buffettsbot.core import outbox, users
 from buffettsbot.core.app import App
 from buffettsbot.core.errors import UnknownUser
-from buffettsbot.core.models import OUTBOX_STATUSES, Outbox
+from buffettsbot.core.members import users
+from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.storage.models import OUTBOX_STATUSES, Outbox
 
 app = typer.Typer(help="What the world is told.", **group_settings)
 

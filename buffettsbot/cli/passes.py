@@ -31,7 +31,6 @@ from buffettsbot.cli.output import (
     when,
 )
 from buffettsbot.cli.table import Column
-from buffettsbot.core.alarms import raise_alarm
 from buffettsbot.core.app import (
     App,
     expectation_of,
@@ -40,15 +39,16 @@ from buffettsbot.core.app import (
     open_telegram,
     style_of,
 )
-from buffettsbot.core.delivery import count_due, list_due
-from buffettsbot.core.delivery import deliver as send_messages
-from buffettsbot.core.expiry import due_expiries
-from buffettsbot.core.expiry import expire as end_memberships
-from buffettsbot.core.group_audit import audit_group as compare_group
-from buffettsbot.core.passes import Report, recorded
-from buffettsbot.core.reminders import due_reminders
-from buffettsbot.core.reminders import remind as send_reminders
-from buffettsbot.core.settlement import settle as settle_payments
+from buffettsbot.core.ledger.settlement import settle as settle_payments
+from buffettsbot.core.members.expiry import due_expiries
+from buffettsbot.core.members.expiry import expire as end_memberships
+from buffettsbot.core.members.reminders import due_reminders
+from buffettsbot.core.members.reminders import remind as send_reminders
+from buffettsbot.core.outbox.staff import raise_alarm
+from buffettsbot.core.storage.passes import Report, recorded
+from buffettsbot.core.telegram.delivery import count_due, list_due
+from buffettsbot.core.telegram.delivery import deliver as send_messages
+from buffettsbot.core.telegram.group_audit import audit_group as compare_group
 
 app = typer.Typer(help="What the timers run.", **group_settings)
 

@@ -33,10 +33,10 @@ from buffettsbot.cli.output import (
     when,
 )
 from buffettsbot.cli.verify import in_words
-from buffettsbot.core import payments
-from buffettsbot.core.models import PAYMENT_STATUSES
+from buffettsbot.core.ledger import payments
+from buffettsbot.core.ledger.settlement import decide_by_hand
 from buffettsbot.core.money import to_usdt
-from buffettsbot.core.settlement import decide_by_hand
+from buffettsbot.core.storage.models import PAYMENT_STATUSES
 
 app = typer.Typer(help="The ledger of every hash ever claimed.", **group_settings)
 

@@ -6,8 +6,8 @@ import typer
 
 from buffettsbot.cli.options import Csv, Json, Period, Yes, by, confirm, group_settings, opened
 from buffettsbot.cli.output import field, picked, say, show_object, show_rows
-from buffettsbot.core import plans
-from buffettsbot.core.models import Plan
+from buffettsbot.core.offers import plans
+from buffettsbot.core.storage.models import Plan
 
 app = typer.Typer(help="What is on sale.", **group_settings)
 

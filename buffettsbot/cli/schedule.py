@@ -14,7 +14,7 @@ from buffettsbot.cli.output import say, when
 from buffettsbot.cli.timetable import Timetable
 from buffettsbot.core.app import open_app, open_chain, utcnow
 from buffettsbot.core.errors import Unavailable
-from buffettsbot.core.settings import Settings, load_settings
+from buffettsbot.core.settings.settings import Settings, load_settings
 
 app = typer.Typer(**command_settings)
 

@@ -12,10 +12,10 @@ import typer
 from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings, opened
 from buffettsbot.cli.output import say
 from buffettsbot.core.app import App, open_chain, open_telegram, style_of
-from buffettsbot.core.delivery import deliver
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.settings import Settings, parse_bind
-from buffettsbot.core.telegram import Telegram
+from buffettsbot.core.settings.settings import Settings, parse_bind
+from buffettsbot.core.telegram.bot import Telegram
+from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.http.api import Api
 from buffettsbot.http.courier import Courier
 from buffettsbot.http.notify import Watchdog, notify

@@ -20,8 +20,8 @@ from buffettsbot.cli.output import (
     when,
 )
 from buffettsbot.cli.table import Column
+from buffettsbot.core.ledger.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
 from buffettsbot.core.money import to_usdt
-from buffettsbot.core.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
 
 app = typer.Typer(**command_settings)
 

@@ -16,8 +16,8 @@ import pygal
 from pygal.style import Style
 
 from buffettsbot.cli.output import percent, usdt, when
+from buffettsbot.core.ledger.statistics import Month, Statistics
 from buffettsbot.core.money import MICRO
-from buffettsbot.core.statistics import Month, Statistics
 
 # pygal's hook for its plugins is of a kind that Python warns of at every import after it.
 sys.meta_path[:] = [hook for hook in sys.meta_path if hasattr(hook, "find_spec")]

@@ -39,14 +39,17 @@ from buffettsbot.cli.output import (
 from buffettsbot.cli.payments import as_row as payment_row
 from buffettsbot.cli.table import Column
 from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
-from buffettsbot.core import claims, grants, memberships, models, outbox, payments, users
 from buffettsbot.core.app import App, expectation_of, open_chain
 from buffettsbot.core.errors import NoMembership
 from buffettsbot.core.hashes import GRANT
-from buffettsbot.core.memberships import STATUSES, Member
-from buffettsbot.core.models import TelegramUser
-from buffettsbot.core.plans import parse_period
-from buffettsbot.core.settings import parse_duration
+from buffettsbot.core.ledger import claims, payments
+from buffettsbot.core.members import grants, memberships, users
+from buffettsbot.core.members.memberships import STATUSES, Member
+from buffettsbot.core.offers.plans import parse_period
+from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.settings.settings import parse_duration
+from buffettsbot.core.storage import models
+from buffettsbot.core.storage.models import TelegramUser
 
 app = typer.Typer(help="Who is in.", **group_settings)
 

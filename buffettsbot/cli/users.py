@@ -17,9 +17,9 @@ from buffettsbot.cli.output import (
     when,
 )
 from buffettsbot.cli.table import Column
-from buffettsbot.core import users
 from buffettsbot.core.errors import Invalid
-from buffettsbot.core.models import TelegramUser
+from buffettsbot.core.members import users
+from buffettsbot.core.storage.models import TelegramUser
 
 app = typer.Typer(help="Who is known, and who is staff.", **group_settings)
 

@@ -13,10 +13,10 @@ from buffettsbot.cli.options import (
     opened,
 )
 from buffettsbot.cli.output import COLOURS, say, show_lines, show_object, when
-from buffettsbot.core import claims
 from buffettsbot.core.app import expectation_of, open_chain
+from buffettsbot.core.chain.judge import Verdict
+from buffettsbot.core.ledger import claims
 from buffettsbot.core.money import to_usdt
-from buffettsbot.core.verification import Verdict
 
 app = typer.Typer(**command_settings)
 

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from buffettsbot.core.db import Database
+from buffettsbot.core.chain.judge import Expectation
+from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.errors import BadSettings, BuffettsbotError
-from buffettsbot.core.messages import Style
-from buffettsbot.core.settings import Settings, load_settings
-from buffettsbot.core.tron import NETWORKS
-from buffettsbot.core.verification import Expectation
+from buffettsbot.core.messages.render import Style
+from buffettsbot.core.settings.settings import Settings, load_settings
+from buffettsbot.core.storage.database import Database
 
 if TYPE_CHECKING:
-    from buffettsbot.core.chain import Chain, Source
-    from buffettsbot.core.telegram import Telegram
+    from buffettsbot.core.chain.sources import Chain, Source
+    from buffettsbot.core.telegram.bot import Telegram
     from buffettsbot.core.wire import Wire
 
 
@@ -51,7 +51,7 @@ def open_app(settings: Settings | None = None, *, prepared: bool = True) -> App:
 
 def _prepare(db: Database) -> None:
     if db.is_sqlite and db.version() is None:
-        from buffettsbot.core import migrations  # half a second, once in a database's life
+        from buffettsbot.core.storage import migrations  # half a second, once in a database's life
 
         migrations.upgrade(db)
     db.check_version()
@@ -91,7 +91,7 @@ def expectation_of(settings: Settings) -> Expectation:
 def open_chain(settings: Settings, wire: "Wire | None" = None) -> "Chain":
     """Return the chain's sources in the configured order, all over one client: a new one unless it
     is given. Raises BadSettings."""
-    from buffettsbot.core.chain import Chain
+    from buffettsbot.core.chain.sources import Chain
     from buffettsbot.core.wire import Wire
 
     settings.require("chain_sources", "chain_quorum", "tronscan_url", "trongrid_url")
@@ -110,9 +110,9 @@ def open_chain(settings: Settings, wire: "Wire | None" = None) -> "Chain":
 
 def open_source(settings: Settings, wire: "Wire", name: str, keys: Sequence[str]) -> "Source":
     """Return the source of this name, over a client, with these API keys."""
-    from buffettsbot.core.service import Service
-    from buffettsbot.core.trongrid import Trongrid
-    from buffettsbot.core.tronscan import Tronscan
+    from buffettsbot.core.chain.tron.service import Service
+    from buffettsbot.core.chain.tron.trongrid import Trongrid
+    from buffettsbot.core.chain.tron.tronscan import Tronscan
 
     if name == Tronscan.name:
         return Tronscan(Service(wire, settings.tronscan_base, keys))
@@ -127,7 +127,7 @@ def keys_of(settings: Settings, name: str) -> list[str]:
 def open_telegram(settings: Settings, wire: "Wire | None" = None) -> "Telegram":
     """Return the bot of the configured token, over a new client unless one is given. Raises
     BadSettings without a token."""
-    from buffettsbot.core.telegram import Telegram
+    from buffettsbot.core.telegram.bot import Telegram
     from buffettsbot.core.wire import Wire
 
     settings.require("telegram_token", "telegram_url", "group_id")

@@ -20,9 +20,9 @@ from typing import Any
 from bottle import Bottle, HTTPError, HTTPResponse, request, response
 
 from buffettsbot import __version__
-from buffettsbot.core import claims, joining, memberships, plans, users
 from buffettsbot.core.app import App, expectation_of
-from buffettsbot.core.chain import Chain
+from buffettsbot.core.chain.judge import Reason
+from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.errors import (
     BuffettsbotError,
     Invalid,
@@ -31,9 +31,12 @@ from buffettsbot.core.errors import (
     UnknownPlan,
     UnknownUser,
 )
-from buffettsbot.core.settlement import Outcome
-from buffettsbot.core.telegram import Telegram
-from buffettsbot.core.verification import Reason
+from buffettsbot.core.ledger import claims
+from buffettsbot.core.ledger.settlement import Outcome
+from buffettsbot.core.members import memberships, users
+from buffettsbot.core.offers import plans
+from buffettsbot.core.telegram import joining
+from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.http.bodies import Fields, answer, refuse
 from buffettsbot.http.metrics import Metrics
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from buffettsbot.core.errors import BuffettsbotError
-from buffettsbot.core.passes import Report
+from buffettsbot.core.storage.passes import Report
 
 log = logging.getLogger("buffettsbot.courier")
 

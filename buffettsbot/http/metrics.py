@@ -9,9 +9,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from buffettsbot.core.db import Database
 from buffettsbot.core.errors import Unavailable
-from buffettsbot.core.models import PassRun, Payment
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import PassRun, Payment
 
 CHAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3, 5, 8, 14)
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)

@@ -1,0 +1,1 @@
+"""All of the data in a file, and back."""

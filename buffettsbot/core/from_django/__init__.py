@@ -1,0 +1,1 @@
+"""The original system moves in."""

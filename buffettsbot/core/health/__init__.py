@@ -1,0 +1,1 @@
+"""Is all well, and what to do where it is not."""

@@ -1,0 +1,1 @@
+"""Who is known, who is in, and until when."""

@@ -1,0 +1,1 @@
+"""What is to be told: queued in the transaction that decided it, sent by others."""

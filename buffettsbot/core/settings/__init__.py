@@ -1,0 +1,1 @@
+"""What the owner chose, and how it is written down."""

@@ -1,0 +1,1 @@
+"""The two databases, their tables, and the small books that every room keeps."""

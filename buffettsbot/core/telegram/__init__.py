@@ -1,0 +1,1 @@
+"""The bot, the group, and the speed of both."""

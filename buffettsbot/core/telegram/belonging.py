@@ -1,0 +1,149 @@
+"""Who belongs into the group: what is wrong with a person's place there, and how it is mended.
+
+`people` are rows of what the database knows; `judged` compares one with what Telegram says, and is
+pure. Each mending is one transaction that looks again, and queues rather than does.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy.engine import Connection
+
+from buffettsbot.core.members import users
+from buffettsbot.core.members.memberships import has_undecided, runs_at
+from buffettsbot.core.members.spans import INVITING, not_queued, queue_each
+from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.models import OUTBOX, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.telegram.group import Presence
+
+INVITED_LATELY = timedelta(days=1)
+
+# What may be wrong with somebody ...
+NO_MEMBERSHIP, NOT_IN_GROUP, BANNED, WRONG_FLAG = (
+    "no-membership",
+    "not-in-group",
+    "banned",
+    "wrong-flag",
+)
+# ... what is done about it, and why nothing is: it is under way, another's work, or a person's.
+REMOVE, INVITE, SET_FLAG = ("remove", "invite", "set-flag")
+REMOVING, INVITED, BY_EXPIRE, BY_HAND = "removal-queued", "invited", "pass-expire", "by-hand"
+
+
+def people(db: Database, after: int, size: int, *, now: datetime) -> Sequence[Any]:
+    """Return the people after a chat id, each with all that is known about their place."""
+    theirs = OUTBOX.c.chat_id == TELEGRAM_USER.c.chat_id
+    removal = select(OUTBOX.c.id).where(theirs, OUTBOX.c.kind == "remove")
+    still_fresh = or_(OUTBOX.c.status == "queued", OUTBOX.c.sent_at > now - INVITED_LATELY)
+    invitation = select(OUTBOX.c.id).where(theirs, OUTBOX.c.kind.in_(INVITING), still_fresh)
+    last_removal = select(func.max(OUTBOX.c.id)).where(
+        theirs, OUTBOX.c.kind == "remove", OUTBOX.c.status != "queued"
+    )
+    page = (
+        select(
+            TELEGRAM_USER.c.chat_id,
+            TELEGRAM_USER.c.telegram_username,
+            TELEGRAM_USER.c.is_staff,
+            TELEGRAM_USER.c.at_private_group,
+            SUBSCRIPTION.c.end_date,
+            SUBSCRIPTION.c.expired_at,
+            has_undecided(TELEGRAM_USER.c.chat_id).label("undecided"),
+            removal.where(OUTBOX.c.status == "queued").exists().label("removing"),
+            last_removal.scalar_subquery().label("last_removal"),
+            or_(invitation.exists(), ~not_queued(db, "invitation", "")).label("invited"),
+        )
+        .outerjoin(SUBSCRIPTION, SUBSCRIPTION.c.customer_id == TELEGRAM_USER.c.chat_id)
+        .where(TELEGRAM_USER.c.chat_id > after)
+        .order_by(TELEGRAM_USER.c.chat_id)
+        .limit(size)
+    )
+    with db.read() as session:
+        return session.execute(page).all()
+
+
+def judged(person: Any, found: Presence, now: datetime) -> tuple[str | None, str]:
+    """Given what is known of somebody, return what is wrong, and what is to be done about it."""
+    standing = person.end_date is not None and person.expired_at is None
+    runs = standing and person.end_date > now
+    wrong_flag = person.at_private_group != found.is_in
+    exempt = person.is_staff or found.is_admin or found.is_bot or person.undecided
+    if found.is_in and not runs and not exempt:
+        if standing:  # its time is up: `expire` ends it, with word to everyone
+            return NO_MEMBERSHIP, BY_EXPIRE
+        return NO_MEMBERSHIP, REMOVING if person.removing else REMOVE
+    if runs and not found.is_in:
+        if found.status == "kicked":
+            return BANNED, SET_FLAG if wrong_flag else BY_HAND
+        if not person.invited:
+            return NOT_IN_GROUP, INVITE
+        return NOT_IN_GROUP, SET_FLAG if wrong_flag else INVITED
+    return (WRONG_FLAG, SET_FLAG) if wrong_flag else (None, "")
+
+
+def remove(db: Database, person: Any, *, now: datetime) -> bool:
+    """Queue a removal, unless something changed; return whether it was.
+
+    The key names the removal before this one: while one waits, it is this very one; when it is
+    over and they are in the group again, it is another.
+    """
+    with db.begin() as session:
+        connection = session.connection()
+        users.lock(connection, person.chat_id)
+        if connection.execute(_OUT, {"person": person.chat_id}).first() is None:
+            return False
+        _flag(connection, person, is_in=False)
+        return outbox.queue(
+            connection,
+            key=f"remove:{person.chat_id}:audit:{person.last_removal or 0}",
+            kind="remove",
+            chat_id=person.chat_id,
+            payload={"chat_id": person.chat_id, "telegram_username": person.telegram_username},
+            now=now,
+        )
+
+
+# Nobody whom the database says to leave alone: looked at again, for minutes may have passed.
+_OUT = select(TELEGRAM_USER.c.chat_id).where(
+    TELEGRAM_USER.c.chat_id == bindparam("person"),
+    ~TELEGRAM_USER.c.is_staff,
+    ~has_undecided(TELEGRAM_USER.c.chat_id),
+    ~select(SUBSCRIPTION.c.customer_id)
+    .where(
+        SUBSCRIPTION.c.customer_id == TELEGRAM_USER.c.chat_id, SUBSCRIPTION.c.expired_at.is_(None)
+    )
+    .exists(),
+)
+
+
+def invite(db: Database, person: Any, *, now: datetime) -> bool:
+    """Queue an invitation, once in a paid period; return whether it was queued."""
+    theirs = and_(SUBSCRIPTION.c.customer_id == person.chat_id, runs_at(now))
+    with db.begin() as session:
+        connection = session.connection()
+        if not _flag(connection, person, is_in=False):  # they joined meanwhile
+            return False
+        return queue_each(connection, kind="invitation", where=theirs, now=now) > 0
+
+
+def set_flag(db: Database, person: Any, *, is_in: bool) -> bool:
+    """Write down whether somebody is in, unless that changed meanwhile; return whether it was."""
+    with db.begin() as session:
+        return _flag(session.connection(), person, is_in=is_in)
+
+
+def _flag(connection: Connection, person: Any, *, is_in: bool) -> bool:
+    seen = {"person": person.chat_id, "seen": person.at_private_group}
+    return connection.execute(_FLAG, seen | {"at_private_group": is_in}).first() is not None
+
+
+_FLAG = (
+    update(TELEGRAM_USER)
+    .where(
+        TELEGRAM_USER.c.chat_id == bindparam("person"),
+        TELEGRAM_USER.c.at_private_group == bindparam("seen"),
+    )
+    .returning(TELEGRAM_USER.c.chat_id)
+)
