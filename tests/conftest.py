@@ -29,7 +29,7 @@ from helpers import SEED_NAMES
 from loopback import Loopback
 from sqlalchemy import make_url
 
-from buffettsbot.core.settings import settings
+from buffettsbot.core.settings import places
 from buffettsbot.core.storage import migrations
 from buffettsbot.core.storage.database import Database
 
@@ -201,8 +201,8 @@ def settings_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
-    monkeypatch.setattr(settings, "ETC_FILE", tmp_path / "etc" / "buffettsbot.env")
-    monkeypatch.setattr(settings, "SERVICE_STATE", tmp_path / "var" / "lib")
+    monkeypatch.setattr(places, "ETC_FILE", tmp_path / "etc" / "buffettsbot.env")
+    monkeypatch.setattr(places, "SERVICE_STATE", tmp_path / "var" / "lib")
     return home
 
 

@@ -18,14 +18,8 @@ from sqlalchemy import text
 from sqlmodel import select
 
 from buffettsbot.core.chain.judge import Expectation
-from buffettsbot.core.chain.sources import (
-    Chain,
-    ChainTransaction,
-    Silence,
-    Source,
-    SourceUnavailable,
-    Transfer,
-)
+from buffettsbot.core.chain.sources import Chain, Source, SourceUnavailable
+from buffettsbot.core.chain.transaction import ChainTransaction, Silence, Transfer
 from buffettsbot.core.health.invariants import Finding, find_broken
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.settlement import Outcome

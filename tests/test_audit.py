@@ -28,11 +28,11 @@ from sqlmodel import SQLModel
 from buffettsbot.cli.options import actor
 from buffettsbot.core.errors import BuffettsbotError, Conflict, NotFound, Unavailable
 from buffettsbot.core.ledger.claims import claim
-from buffettsbot.core.ledger.settlement import decide_by_hand
+from buffettsbot.core.ledger.decisions import decide_by_hand
 from buffettsbot.core.members import grants, users
 from buffettsbot.core.members.memberships import running_member
 from buffettsbot.core.offers import plans
-from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.outbox import by_hand
 from buffettsbot.core.storage.audit import By, list_audit
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Audit
@@ -68,7 +68,7 @@ def registered(db: Database, chat_id: int, name: str, **names: str) -> Any:
 
 # Every change there is: what it does, and what the log says of it. Message 1 is Ann's welcome.
 CHANGES: dict[str, tuple[Callable[[Database], Any], str, str]] = {
-    "outbox cancel": (lambda db: outbox.cancel_one(db, 1, by=BY), "1", "welcome for 7"),
+    "outbox cancel": (lambda db: by_hand.cancel_one(db, 1, by=BY), "1", "welcome for 7"),
     "plans create": (
         lambda db: plans.create_plan(db, period="1 year", price=400, by=BY),
         "1 year",
@@ -125,7 +125,7 @@ def test_every_change_by_hand_is_written_down_once(db: Database) -> None:
         assert found == (LATER, "olga", action, subject)
         assert entry.detail.startswith(begins), action
     assert len(rows(db, Audit)) == len(CHANGES)
-    outbox.requeue(db, 1, now=LATER, by=BY)
+    by_hand.requeue(db, 1, now=LATER, by=BY)
     assert [e.action for e in list_audit(db, limit=2)] == ["outbox requeue", "plans retire"]
 
 
@@ -161,8 +161,8 @@ def test_nothing_changed_is_nothing_written(db: Database) -> None:
         (Conflict, lambda: plans.create_plan(db, period="1 month", price=9, by=BY)),
         (NotFound, lambda: plans.retire_plan(db, period="1 year", by=BY)),
         (NotFound, lambda: users.set_staff(db, "nobody", is_staff=True, by=BY)),
-        (NotFound, lambda: outbox.cancel_one(db, 999, by=BY)),
-        (Conflict, lambda: outbox.requeue(db, 1, now=LATER, by=BY)),
+        (NotFound, lambda: by_hand.cancel_one(db, 999, by=BY)),
+        (Conflict, lambda: by_hand.requeue(db, 1, now=LATER, by=BY)),
     ]
     for kind, change in refused:
         with pytest.raises(kind):

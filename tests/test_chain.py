@@ -14,12 +14,11 @@ from loopback import Loopback, recorded
 
 from buffettsbot.core.app import open_chain
 from buffettsbot.core.chain import sources as chain_module
-from buffettsbot.core.chain.sources import (
+from buffettsbot.core.chain.sources import Chain, SourceUnavailable
+from buffettsbot.core.chain.transaction import (
     Answer,
-    Chain,
     ChainTransaction,
     Silence,
-    SourceUnavailable,
     Transfer,
     from_evidence,
     to_evidence,

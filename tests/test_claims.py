@@ -44,10 +44,13 @@ from helpers import (
 from sqlalchemy import event, update
 
 from buffettsbot.core.chain.judge import Expectation, Reason
-from buffettsbot.core.chain.sources import Chain, ChainTransaction, from_evidence
+from buffettsbot.core.chain.sources import Chain
+from buffettsbot.core.chain.transaction import ChainTransaction, from_evidence
 from buffettsbot.core.errors import UnknownPlan, UnknownUser
-from buffettsbot.core.ledger.claims import claim, verify
-from buffettsbot.core.ledger.settlement import Outcome, settle
+from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.settle import settle
+from buffettsbot.core.ledger.settlement import Outcome
+from buffettsbot.core.ledger.verify import verify
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, Subscription

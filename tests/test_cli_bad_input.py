@@ -456,8 +456,8 @@ def test_an_admin_who_may_not_read_the_settings_yet(tmp_path: Path, sqlite_url: 
     run = Commands(sqlite_url)
     run.env.pop("BUFFETTSBOT_ENV_FILE")
     here = (  # the host's own file must not be touched, so it is another that is read in its place
-        "from pathlib import Path\nfrom buffettsbot.core import settings\n"
-        f"settings.ETC_FILE = Path({str(file)!r})\nfrom buffettsbot.cli import main\nmain()"
+        "from pathlib import Path\nfrom buffettsbot.core.settings import places\n"
+        f"places.ETC_FILE = Path({str(file)!r})\nfrom buffettsbot.cli import main\nmain()"
     )
     run.program = [*run.program[:1], "-c", here]
     run = _as_everyone(run)

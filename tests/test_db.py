@@ -24,8 +24,8 @@ from buffettsbot.core.app import open_app, utcnow
 from buffettsbot.core.errors import BadSettings, NotAllowed, Unavailable
 from buffettsbot.core.settings.settings import load_settings
 from buffettsbot.core.storage import database as db_module
-from buffettsbot.core.storage import migrations
-from buffettsbot.core.storage.database import SCHEMA_VERSION, Database, insert_once, paged
+from buffettsbot.core.storage import migrations, statements
+from buffettsbot.core.storage.database import SCHEMA_VERSION, Database
 from buffettsbot.core.storage.models import (
     METADATA,
     PLAN,
@@ -35,6 +35,7 @@ from buffettsbot.core.storage.models import (
     Subscription,
     TelegramUser,
 )
+from buffettsbot.core.storage.statements import insert_once, paged
 
 
 @pytest.fixture
@@ -132,8 +133,8 @@ def test_threads_that_upgrade_at_once_make_the_tables_once(empty_db: Database) -
 
 _UPGRADE = """
 import sys
-from buffettsbot.core import migrations
-from buffettsbot.core.db import Database
+from buffettsbot.core.storage import migrations
+from buffettsbot.core.storage.database import Database
 sys.stdin.read()
 migrations.upgrade(Database(sys.argv[1]))
 """
@@ -334,7 +335,7 @@ def test_a_row_is_inserted_once_and_says_whether_it_was(db: Database) -> None:
 def test_a_long_list_is_read_page_by_page(
     monkeypatch: pytest.MonkeyPatch, limit: int | None, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(db_module, "PAGE", 3)
+    monkeypatch.setattr(statements, "PAGE", 3)
     asked = []
 
     def fetch(last: int | None, size: int) -> list[int]:

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.messages.render import Style
+from buffettsbot.core.messages.words import Style
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage import leases
 from buffettsbot.core.storage.database import Database

@@ -19,7 +19,8 @@ from helpers import clean_env
 import buffettsbot
 from buffettsbot.cli import COMMANDS, app
 from buffettsbot.core import errors
-from buffettsbot.core.settings.settings import PREFIX, Settings
+from buffettsbot.core.settings.places import PREFIX
+from buffettsbot.core.settings.settings import Settings
 from buffettsbot.core.storage.database import Database
 from buffettsbot.http.metrics import Metrics
 

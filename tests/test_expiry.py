@@ -24,7 +24,7 @@ from sqlalchemy import update
 
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.ledger.claims import claim
-from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.ledger.settle import settle
 from buffettsbot.core.members import spans as sweeps
 from buffettsbot.core.members.expiry import due_expiries, expire
 from buffettsbot.core.members.reminders import remind

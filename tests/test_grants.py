@@ -32,13 +32,13 @@ from sqlalchemy import update
 
 from buffettsbot.core.errors import Conflict, Invalid, NoMembership, NotAllowed, NotFound
 from buffettsbot.core.ledger.claims import claim
-from buffettsbot.core.members import grants
-from buffettsbot.core.members import spans as sweeps
+from buffettsbot.core.members import grants, notices
 from buffettsbot.core.members.expiry import expire
 from buffettsbot.core.members.grants import Granted
 from buffettsbot.core.members.memberships import running_member
 from buffettsbot.core.members.reminders import remind
-from buffettsbot.core.messages.render import Style, render
+from buffettsbot.core.messages.render import render
+from buffettsbot.core.messages.words import Style
 from buffettsbot.core.offers import plans
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.audit import By, list_audit
@@ -412,5 +412,5 @@ def test_a_revocation_takes_back_every_invitation(db: Database) -> None:
             payload={}, now=NOW,
         )  # fmt: skip
     revoke(db, now=NOW + DAY)
-    inviting = {o.kind: o.status for o in rows(db, Outbox) if o.kind in sweeps.INVITING}
+    inviting = {o.kind: o.status for o in rows(db, Outbox) if o.kind in notices.INVITING}
     assert inviting == {"welcome": "cancelled", "invitation": "cancelled"}

@@ -34,7 +34,7 @@ from serving import (
 
 from buffettsbot.cli.serve import CHAIN_SLOTS, THREADS
 from buffettsbot.core.app import App, expectation_of, utcnow
-from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.ledger.settle import settle
 from buffettsbot.core.storage.passes import recorded
 from buffettsbot.http import server as server_module
 from buffettsbot.http.server import Server

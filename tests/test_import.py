@@ -548,13 +548,13 @@ def crowd(original: Original, count: int) -> None:
 KILLED = """
 import os, signal
 from datetime import datetime
-from buffettsbot.core import django_sales, django_source
-from buffettsbot.core.db import Database
-from buffettsbot.core.django_import import bring_all
-from buffettsbot.core.django_source import open_original
+from buffettsbot.core.from_django import sales, source
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.from_django.bring import bring_all
+from buffettsbot.core.from_django.source import open_original
 
-django_source.PAGE = 50
-write, pages = django_sales._Page._write, []
+source.PAGE = 50
+write, pages = sales._Page._write, []
 
 def write_and_die(self, *arguments):
     write(self, *arguments)
@@ -562,7 +562,7 @@ def write_and_die(self, *arguments):
     if len(pages) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-django_sales._Page._write = write_and_die
+sales._Page._write = write_and_die
 with open_original({original!r}) as original:
     bring_all(Database({db!r}), original, actor="root", now=datetime.fromisoformat({now!r}))
 """

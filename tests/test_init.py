@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buffettsbot.core.errors import BadSettings, Invalid, NotAllowed, Unavailable
-from buffettsbot.core.settings import envfile, settings
+from buffettsbot.core.settings import envfile, places, settings
 from buffettsbot.core.settings import first_settings as setup
 from buffettsbot.core.settings.settings import load_settings, named_in
 from buffettsbot.core.storage.database import SCHEMA_VERSION, Database
@@ -288,10 +288,10 @@ def test_on_a_terminal_it_asks_again_for_what_is_malformed_and_for_nothing_else(
 def test_the_first_place_that_exists_is_taken(
     settings_env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host, own = settings.usual_places()
+    host, own = places.usual_places()
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert setup.place(None, {}) == own
-    settings.SERVICE_STATE.mkdir(parents=True)
+    places.SERVICE_STATE.mkdir(parents=True)
     assert setup.place(None, {}) == host
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert setup.place(None, {}) == own
@@ -311,9 +311,9 @@ def test_root_without_a_service_keeps_settings_and_data_together(
     run = Commands("", wallet=None, telegram_url=sandbox.url, home=home)
     run.env.pop("BUFFETTSBOT_DATABASE_URL")
     there = (  # this machine's own /etc is not to be touched
-        "from pathlib import Path\nfrom buffettsbot.core import settings\n"
-        f"settings.ETC_FILE = Path({str(host)!r}) / 'buffettsbot.env'\n"
-        f"settings.SERVICE_STATE = Path({str(host)!r}) / 'state'\n"
+        "from pathlib import Path\nfrom buffettsbot.core.settings import places\n"
+        f"places.ETC_FILE = Path({str(host)!r}) / 'buffettsbot.env'\n"
+        f"places.SERVICE_STATE = Path({str(host)!r}) / 'state'\n"
         "from buffettsbot.cli import main\nmain()"
     )
     run.program = [sys.executable, "-c", there]

@@ -27,7 +27,8 @@ from sqlalchemy import delete, insert, null, text, update
 
 from buffettsbot.core.health.invariants import INVARIANTS, Finding, find_broken
 from buffettsbot.core.ledger.claims import claim
-from buffettsbot.core.ledger.settlement import decide_by_hand, settle
+from buffettsbot.core.ledger.decisions import decide_by_hand
+from buffettsbot.core.ledger.settle import settle
 from buffettsbot.core.members.expiry import expire
 from buffettsbot.core.members.reminders import remind
 from buffettsbot.core.storage.database import Database

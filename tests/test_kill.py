@@ -33,7 +33,7 @@ from serving import (
 )
 
 from buffettsbot.core.app import App, expectation_of, utcnow
-from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.ledger.settle import settle
 from buffettsbot.core.storage.models import Outbox, Payment
 
 ROUNDS = 20

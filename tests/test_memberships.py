@@ -10,17 +10,10 @@ from sqlalchemy.engine import Connection
 from sqlmodel import col
 
 from buffettsbot.core.errors import NoMembership, UnknownUser
-from buffettsbot.core.members.memberships import (
-    Member,
-    Raced,
-    extend,
-    find_member,
-    list_members,
-    running_member,
-    standing_of,
-)
+from buffettsbot.core.members.memberships import Member, find_member, list_members, running_member
+from buffettsbot.core.members.standing import Raced, extend, standing_of
 from buffettsbot.core.members.users import register
-from buffettsbot.core.storage import database as db_module
+from buffettsbot.core.storage import statements
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Subscription, TelegramUser
 
@@ -125,7 +118,7 @@ def test_a_membership_that_was_ended_is_over_though_its_time_is_not(db: Database
 def test_members_are_listed_by_their_end_page_by_page(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db_module, "PAGE", 3)
+    monkeypatch.setattr(statements, "PAGE", 3)
     in_the_order_of_their_end(db, 9, 2, 8, 3, 7, 4, 6)
     later = NOW + DAY
     assert listed(db, now=later) == [9, 2, 8, 3, 7, 4, 6]
@@ -136,7 +129,7 @@ def test_members_are_listed_by_their_end_page_by_page(
 def test_members_who_end_at_the_same_instant_are_all_listed_once(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db_module, "PAGE", 2)
+    monkeypatch.setattr(statements, "PAGE", 2)
     for chat_id in (5, 3, 1, 4, 2):
         member(db, chat_id, f"user{chat_id}")
     assert listed(db) == [1, 2, 3, 4, 5]
@@ -145,7 +138,7 @@ def test_members_who_end_at_the_same_instant_are_all_listed_once(
 def test_someone_who_renews_while_the_list_is_read_is_not_lost(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db_module, "PAGE", 2)
+    monkeypatch.setattr(statements, "PAGE", 2)
     in_the_order_of_their_end(db, 1, 2, 3, 4, 5)
     seen = []
     for found in list_members(db, now=NOW + DAY):

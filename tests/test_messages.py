@@ -20,10 +20,13 @@ from hypothesis import strategies as st
 
 from buffettsbot.core.chain.judge import Reason
 from buffettsbot.core.errors import Invalid
-from buffettsbot.core.messages import markup
-from buffettsbot.core.messages import render as messages
-from buffettsbot.core.messages.render import FIELDS, NAMES, Message, Style, check, render, sample
-from buffettsbot.core.messages.words import LANGUAGES, TEXTS, shipped_words
+from buffettsbot.core.messages import markup, owners
+from buffettsbot.core.messages import template as template_module
+from buffettsbot.core.messages import values as values_module
+from buffettsbot.core.messages.kinds import FIELDS, NAMES, sample
+from buffettsbot.core.messages.owners import check
+from buffettsbot.core.messages.render import Message, render
+from buffettsbot.core.messages.words import LANGUAGES, TEXTS, Style, shipped_words
 from buffettsbot.http.sandbox import running_sandbox
 from buffettsbot.http.sandbox import text as telegram
 
@@ -165,8 +168,8 @@ def test_the_limits_hold_for_any_payload(
 @languages
 def test_the_longest_values_fit(kind: str, language: str) -> None:
     template = (TEXTS / language / f"{kind}.html").read_text("utf-8")
-    for values in messages._extremes(kind):
-        messages._written(kind, template, values, "\n\n" + "x" * 100)
+    for values in owners._extremes(kind):
+        template_module.fill(kind, template, values, "\n\n" + "x" * 100)
 
 
 @given(st.text(max_size=300), st.integers(1, 200))
@@ -194,7 +197,11 @@ def test_both_languages_have_the_same_words_and_values() -> None:
     assert set(english["reasons"]) == set(Reason)
     for kind in NAMES:
         placeholders = [
-            sorted(messages._PLACEHOLDER.findall((TEXTS / one / f"{kind}.html").read_text("utf-8")))
+            sorted(
+                template_module._PLACEHOLDER.findall(
+                    (TEXTS / one / f"{kind}.html").read_text("utf-8")
+                )
+            )
             for one in LANGUAGES
         ]
         assert placeholders[0] == placeholders[1], kind
@@ -280,8 +287,8 @@ def test_a_grant_has_no_link_and_no_price() -> None:
 def test_a_digest_names_the_first_and_counts_the_rest() -> None:
     people = [{"chat_id": n, "telegram_username": None, "error": "e" * 999} for n in range(500)]
     seen = shown(render("digest-deliver", {"failed": 500, "people": people[:20]}, STYLE))
-    assert seen.count("•") == messages.MOST_PEOPLE
-    assert f"others: {500 - messages.MOST_PEOPLE}" in seen
+    assert seen.count("•") == values_module.MOST_PEOPLE
+    assert f"others: {500 - values_module.MOST_PEOPLE}" in seen
 
 
 def test_an_unknown_kind_is_refused() -> None:
@@ -297,13 +304,13 @@ def test_an_unknown_kind_is_refused() -> None:
 )
 def test_the_picture_follows_closeness(days: object, picture: int) -> None:
     message = render("reminder", sample("reminder") | {"days": days}, STYLE)
-    assert message.picture == messages.PICTURES / f"reminder-{picture}.png"
+    assert message.picture == owners.PICTURES / f"reminder-{picture}.png"
 
 
-@pytest.mark.parametrize("days", messages.CLOSENESS)
+@pytest.mark.parametrize("days", owners.CLOSENESS)
 def test_shipped_pictures_are_what_telegram_takes(days: int) -> None:
-    path = messages.PICTURES / f"reminder-{days}.png"
-    messages._check_picture(path)
+    path = owners.PICTURES / f"reminder-{days}.png"
+    owners._check_picture(path)
     assert path.stat().st_size < 150_000
 
 
@@ -327,7 +334,7 @@ def test_an_owner_has_pictures_of_their_own(tmp_path: Path) -> None:
 def test_a_broken_picture_is_not_sent(tmp_path: Path, data: bytes) -> None:
     style = own(tmp_path, "reminder-7.png", data)
     message = render("reminder", sample("reminder") | {"days": 7}, style)
-    assert message.picture == messages.PICTURES / "reminder-7.png"
+    assert message.picture == owners.PICTURES / "reminder-7.png"
     assert "reminder-7.png" in message.warnings[0]
     assert [finding.path.name for finding in check(style)] == ["reminder-7.png"]
 

@@ -43,12 +43,12 @@ from sqlalchemy import text
 
 from buffettsbot.core.errors import NoMembership, NotAllowed
 from buffettsbot.core.ledger.claims import claim
-from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.ledger.settle import settle
 from buffettsbot.core.members.expiry import expire
 from buffettsbot.core.members.grants import grant, revoke
 from buffettsbot.core.members.memberships import running_member
 from buffettsbot.core.members.reminders import remind
-from buffettsbot.core.messages.render import Style
+from buffettsbot.core.messages.words import Style
 from buffettsbot.core.storage.audit import By
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, Payment, Subscription

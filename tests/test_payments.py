@@ -15,12 +15,12 @@ from helpers import (
     shop,
 )
 
-from buffettsbot.core.chain.sources import from_evidence
+from buffettsbot.core.chain.transaction import from_evidence
 from buffettsbot.core.errors import Invalid, NotFound
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.payments import list_payments, show_payment
 from buffettsbot.core.members.users import register
-from buffettsbot.core.storage import database as db_module
+from buffettsbot.core.storage import statements
 from buffettsbot.core.storage.database import Database
 
 
@@ -85,7 +85,7 @@ def test_what_nobody_claimed_and_what_is_no_hash_are_told_apart(db: Database) ->
 def test_the_ledger_is_listed_the_newest_first_page_by_page(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db_module, "PAGE", 2)
+    monkeypatch.setattr(statements, "PAGE", 2)
     for chat_id in range(1, 6):
         member(db, chat_id, f"user{chat_id}")
     for limit in (None, 0, 1, 2, 3, 5, 9):

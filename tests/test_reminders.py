@@ -10,7 +10,7 @@ from helpers import DAY, MINUTE, NOW, buy, hash_of, in_parallel, member, person,
 from sqlalchemy import update
 from sqlmodel import col
 
-from buffettsbot.core.members import reminders
+from buffettsbot.core.members import notices, reminders
 from buffettsbot.core.members import spans as sweeps
 from buffettsbot.core.members.reminders import due_reminders, remind
 from buffettsbot.core.storage.database import Database
@@ -176,7 +176,7 @@ def test_a_renewal_while_reminders_are_queued_takes_its_own_back(
     member(db)
     moment = END - DAY / 2
     renewals: list[threading.Thread] = []
-    queue_each = sweeps.queue_each
+    queue_each = notices.queue_each
 
     def renewed_meanwhile(*args: Any, **kwargs: Any) -> int:
         queued = queue_each(*args, **kwargs)

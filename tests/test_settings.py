@@ -17,8 +17,9 @@ from loopback import DATA
 from buffettsbot.core.app import expectation_of
 from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.errors import BadSettings
-from buffettsbot.core.settings import settings as settings_module
-from buffettsbot.core.settings.settings import Settings, load_settings, parse_duration
+from buffettsbot.core.settings import places
+from buffettsbot.core.settings.settings import Settings, load_settings
+from buffettsbot.core.settings.values import parse_duration
 from buffettsbot.core.storage.database import Database
 
 pytestmark = pytest.mark.usefixtures("settings_env")
@@ -249,8 +250,8 @@ def test_the_first_env_file_that_exists_is_used(settings_env: Path) -> None:
     own.parent.mkdir(parents=True)
     own.write_text("BUFFETTSBOT_COMMUNITY=own\n")
     assert load().community == "own"
-    settings_module.ETC_FILE.parent.mkdir()
-    settings_module.ETC_FILE.write_text("BUFFETTSBOT_COMMUNITY=etc\n")
+    places.ETC_FILE.parent.mkdir()
+    places.ETC_FILE.write_text("BUFFETTSBOT_COMMUNITY=etc\n")
     assert load().community == "etc"
     assert load(file="BUFFETTSBOT_COMMUNITY=named\n").community == "named"
 
@@ -266,8 +267,8 @@ def test_an_env_file_that_is_no_text_is_an_error_without_its_bytes(settings_env:
     with pytest.raises(BadSettings, match="cannot be read") as caught:
         load({"BUFFETTSBOT_ENV_FILE": str(path)})
     assert "SECRET" not in str(caught.value)
-    settings_module.ETC_FILE.parent.mkdir()
-    path.rename(settings_module.ETC_FILE)
+    places.ETC_FILE.parent.mkdir()
+    path.rename(places.ETC_FILE)
     with pytest.raises(BadSettings, match=r"UTF-8 text\.$"):  # which no group would mend
         load()
 
@@ -297,7 +298,7 @@ def test_an_env_file_that_may_not_be_read_is_an_error(closed: Path) -> None:
 def test_who_may_not_read_the_hosts_settings_is_told_how_to_be_let_in(
     closed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings_module, "ETC_FILE", closed)
+    monkeypatch.setattr(places, "ETC_FILE", closed)
     with pytest.raises(BadSettings, match=r"denied\. Admins may: sudo adduser NAME buffettsbot"):
         load()
 
@@ -406,10 +407,10 @@ def test_the_default_database_is_a_file_in_the_users_data_directory(settings_env
 
 
 def test_the_default_database_of_an_installed_service_is_in_its_state_directory() -> None:
-    settings_module.SERVICE_STATE.mkdir(parents=True)
-    settings_module.ETC_FILE.parent.mkdir()
-    settings_module.ETC_FILE.touch()
-    path = settings_module.SERVICE_STATE / "buffettsbot.db"
+    places.SERVICE_STATE.mkdir(parents=True)
+    places.ETC_FILE.parent.mkdir()
+    places.ETC_FILE.touch()
+    path = places.SERVICE_STATE / "buffettsbot.db"
     assert load().database == f"sqlite:///{path}"
 
 

@@ -36,12 +36,14 @@ from helpers import (
 from sqlalchemy import event, update
 
 from buffettsbot.core.chain.judge import Reason
-from buffettsbot.core.chain.sources import Chain, ChainTransaction
+from buffettsbot.core.chain.sources import Chain
+from buffettsbot.core.chain.transaction import ChainTransaction
 from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.ledger import settlement
 from buffettsbot.core.ledger.claims import claim
-from buffettsbot.core.ledger.settlement import Outcome, backoff, settle
-from buffettsbot.core.members.memberships import Raced
+from buffettsbot.core.ledger.settle import settle
+from buffettsbot.core.ledger.settlement import Outcome, backoff
+from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, PassRun, Payment, Subscription
 from buffettsbot.core.storage.passes import Report, recorded

@@ -11,7 +11,8 @@ from helpers import FAKE_USDT, USDT
 from loopback import DATA, Answer, Asked, Loopback, as_json, recorded
 
 from buffettsbot.core.chain.judge import Expectation, Reason, judge
-from buffettsbot.core.chain.sources import ChainTransaction, SourceUnavailable, Transfer
+from buffettsbot.core.chain.sources import SourceUnavailable
+from buffettsbot.core.chain.transaction import ChainTransaction, Transfer
 from buffettsbot.core.chain.tron.service import Service
 from buffettsbot.core.chain.tron.trongrid import TRANSFER_TOPIC, Trongrid
 from buffettsbot.core.wire import Wire

@@ -20,7 +20,7 @@ from buffettsbot.core.members.users import (
     set_staff,
     show_user,
 )
-from buffettsbot.core.storage import database as db_module
+from buffettsbot.core.storage import statements
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import TelegramUser
 
@@ -202,7 +202,7 @@ def test_staff_are_promoted_and_demoted_and_repeating_is_harmless(db: Database) 
 def test_everyone_is_listed_by_id_page_by_page(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db_module, "PAGE", 2)
+    monkeypatch.setattr(statements, "PAGE", 2)
     for chat_id in (9, 3, 7, 5, 1):
         person(db, chat_id, None)
     staff(db, 4, 8)
@@ -214,7 +214,7 @@ def test_everyone_is_listed_by_id_page_by_page(
 def test_a_person_who_comes_while_the_list_is_read_disturbs_nothing(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db_module, "PAGE", 2)
+    monkeypatch.setattr(statements, "PAGE", 2)
     for chat_id in (2, 4, 6, 8):
         person(db, chat_id, None)
     seen = []

@@ -34,7 +34,7 @@ from buffettsbot.core.chain.judge import (
     judge,
     verdict_of,
 )
-from buffettsbot.core.chain.sources import (
+from buffettsbot.core.chain.transaction import (
     Answer,
     ChainTransaction,
     Silence,

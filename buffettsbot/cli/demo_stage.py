@@ -25,8 +25,7 @@ from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.chain.tron.service import Service
 from buffettsbot.core.chain.tron.tronscan import Tronscan
 from buffettsbot.core.messages.markup import plain
-from buffettsbot.core.messages.render import Style
-from buffettsbot.core.messages.words import DEFAULT_COMMUNITY
+from buffettsbot.core.messages.words import DEFAULT_COMMUNITY, Style
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.passes import Report
 from buffettsbot.core.telegram.bot import Telegram

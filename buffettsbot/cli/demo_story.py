@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from buffettsbot.cli.demo_stage import WALLET, Stage, WrongTurn
 from buffettsbot.core.chain.judge import Expectation
 from buffettsbot.core.chain.tron.addresses import NETWORKS
-from buffettsbot.core.ledger.settlement import settle
+from buffettsbot.core.ledger.settle import settle
 from buffettsbot.core.members.expiry import expire
 from buffettsbot.core.members.reminders import remind
 

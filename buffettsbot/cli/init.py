@@ -13,13 +13,8 @@ from buffettsbot.cli.output import say, show_object
 from buffettsbot.core.app import open_app
 from buffettsbot.core.errors import BadSettings, NotAllowed
 from buffettsbot.core.settings import first_settings as setup
-from buffettsbot.core.settings.settings import (
-    PREFIX,
-    Settings,
-    load_settings,
-    malformed,
-    usual_places,
-)
+from buffettsbot.core.settings.places import PREFIX, usual_places
+from buffettsbot.core.settings.settings import Settings, load_settings, malformed
 from buffettsbot.core.storage import migrations
 from buffettsbot.core.telegram import bot as telegram
 

@@ -10,6 +10,7 @@ import typer
 from buffettsbot.cli.options import Json, group_settings
 from buffettsbot.cli.output import say, show_json, show_lines, show_styled
 from buffettsbot.core.app import style_of
+from buffettsbot.core.messages import kinds, owners, words
 from buffettsbot.core.messages import render as messages
 from buffettsbot.core.messages.words import LANGUAGES
 from buffettsbot.core.settings.settings import load_settings
@@ -38,7 +39,7 @@ def preview(name: Name = None, language: Language = None, as_json: Json = False)
         if language not in LANGUAGES:
             raise typer.BadParameter("choose en or ru", param_hint="'--language'")
         style = replace(style, language=language)
-    shown = [_rendered(kind, style) for kind in ([name] if name else messages.NAMES)]
+    shown = [_rendered(kind, style) for kind in ([name] if name else kinds.NAMES)]
     if as_json:
         show_json(shown)
         return
@@ -52,7 +53,7 @@ def preview(name: Name = None, language: Language = None, as_json: Json = False)
 def check(as_json: Json = False) -> None:
     """Find what is broken in your own texts and pictures. Exit code 4 when something is."""
     style = style_of(load_settings())
-    found = [{"path": str(f.path), "problem": f.problem} for f in messages.check(style)]
+    found = [{"path": str(f.path), "problem": f.problem} for f in owners.check(style)]
     if as_json:
         show_json(found)
     elif found:
@@ -65,8 +66,8 @@ def check(as_json: Json = False) -> None:
         raise typer.Exit(4)
 
 
-def _rendered(kind: str, style: messages.Style) -> dict[str, Any]:
-    message = messages.render(kind, messages.sample(kind), style)
+def _rendered(kind: str, style: words.Style) -> dict[str, Any]:
+    message = messages.render(kind, kinds.sample(kind), style)
     return {
         "name": kind,
         "language": style.language,

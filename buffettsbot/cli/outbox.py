@@ -11,7 +11,7 @@ from buffettsbot.cli.output import field, handle, moment, picked, say, show_obje
 from buffettsbot.core.app import App
 from buffettsbot.core.errors import UnknownUser
 from buffettsbot.core.members import users
-from buffettsbot.core.outbox import queue as outbox
+from buffettsbot.core.outbox import by_hand
 from buffettsbot.core.storage.models import OUTBOX_STATUSES, Outbox
 
 app = typer.Typer(help="What the world is told.", **group_settings)
@@ -57,7 +57,7 @@ def list_(
         moment("queued", "created_at", app_.settings.timezone),
         field("error", "error", cut=True),
     )
-    messages = outbox.list_outbox(app_.db, status=status, limit=limit)
+    messages = by_hand.list_outbox(app_.db, status=status, limit=limit)
     show_rows(
         (picked(message, FIELDS) for message in messages),
         columns,
@@ -72,7 +72,7 @@ def list_(
 def requeue(ctx: typer.Context, number: Number, as_json: Json = False) -> None:
     """Send a message again that failed, was cancelled, or was sent."""
     app_ = opened(ctx)
-    message = outbox.requeue(app_.db, number, now=app_.now(), by=by(app_))
+    message = by_hand.requeue(app_.db, number, now=app_.now(), by=by(app_))
     _show(message, "is queued again", as_json=as_json)
 
 
@@ -81,10 +81,10 @@ def cancel(ctx: typer.Context, number: Number, yes: Yes = False, as_json: Json =
     """Take back a message that is queued."""
     app_ = opened(ctx)
     if not yes:
-        message = outbox.queued_message(app_.db, number)
+        message = by_hand.queued_message(app_.db, number)
         who = _who(app_, message.chat_id)
         confirm(f"Take back message {number}, {message.kind} for {who}?", as_json=as_json)
-    message = outbox.cancel_one(app_.db, number, by=by(app_))
+    message = by_hand.cancel_one(app_.db, number, by=by(app_))
     _show(message, "is cancelled", as_json=as_json)
 
 

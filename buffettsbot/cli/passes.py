@@ -39,7 +39,7 @@ from buffettsbot.core.app import (
     open_telegram,
     style_of,
 )
-from buffettsbot.core.ledger.settlement import settle as settle_payments
+from buffettsbot.core.ledger.settle import settle as settle_payments
 from buffettsbot.core.members.expiry import due_expiries
 from buffettsbot.core.members.expiry import expire as end_memberships
 from buffettsbot.core.members.reminders import due_reminders

@@ -34,7 +34,7 @@ from buffettsbot.cli.output import (
 )
 from buffettsbot.cli.verify import in_words
 from buffettsbot.core.ledger import payments
-from buffettsbot.core.ledger.settlement import decide_by_hand
+from buffettsbot.core.ledger.decisions import decide_by_hand
 from buffettsbot.core.money import to_usdt
 from buffettsbot.core.storage.models import PAYMENT_STATUSES
 

@@ -6,7 +6,7 @@ import typer
 
 from buffettsbot.cli.options import command_settings
 from buffettsbot.cli.output import say, show_lines
-from buffettsbot.core.settings.settings import parse_bind
+from buffettsbot.core.settings.values import parse_bind
 from buffettsbot.http.sandbox import make_sandbox
 from buffettsbot.http.server import Server
 

@@ -13,7 +13,8 @@ from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings, opened
 from buffettsbot.cli.output import say
 from buffettsbot.core.app import App, open_chain, open_telegram, style_of
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.settings.settings import Settings, parse_bind
+from buffettsbot.core.settings.settings import Settings
+from buffettsbot.core.settings.values import parse_bind
 from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.http.api import Api

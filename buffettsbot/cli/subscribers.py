@@ -46,8 +46,8 @@ from buffettsbot.core.ledger import claims, payments
 from buffettsbot.core.members import grants, memberships, users
 from buffettsbot.core.members.memberships import STATUSES, Member
 from buffettsbot.core.offers.plans import parse_period
-from buffettsbot.core.outbox import queue as outbox
-from buffettsbot.core.settings.settings import parse_duration
+from buffettsbot.core.outbox import by_hand
+from buffettsbot.core.settings.values import parse_duration
 from buffettsbot.core.storage import models
 from buffettsbot.core.storage.models import TelegramUser
 
@@ -137,7 +137,7 @@ def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
         for entry in islice(payments.list_payments(app_.db, customer_id=user.chat_id), 50)
     ]
     messages = [
-        picked(message, MESSAGE_FIELDS) for message in outbox.for_chat(app_.db, user.chat_id)
+        picked(message, MESSAGE_FIELDS) for message in by_hand.for_chat(app_.db, user.chat_id)
     ]
     if as_json:
         membership = asdict(member) if member else None

@@ -4,18 +4,11 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import (
-    PAYMENTS,
-    TIMES,
-    Hash,
-    Json,
-    command_settings,
-    opened,
-)
+from buffettsbot.cli.options import PAYMENTS, TIMES, Hash, Json, command_settings, opened
 from buffettsbot.cli.output import COLOURS, say, show_lines, show_object, when
 from buffettsbot.core.app import expectation_of, open_chain
 from buffettsbot.core.chain.judge import Verdict
-from buffettsbot.core.ledger import claims
+from buffettsbot.core.ledger.verify import verify as judge_hash
 from buffettsbot.core.money import to_usdt
 
 app = typer.Typer(**command_settings)
@@ -34,7 +27,7 @@ def verify(
 ) -> None:
     """Judge a transaction hash; changes nothing. Exits 0 for good, 4 for no, 5 for not yet."""
     app_ = opened(ctx, *TIMES, *PAYMENTS)
-    canonical, verdict, periods = claims.verify(
+    canonical, verdict, periods = judge_hash(
         app_.db,
         open_chain(app_.settings),
         expectation_of(app_.settings),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from buffettsbot.core.chain.judge import Expectation
 from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.errors import BadSettings, BuffettsbotError
-from buffettsbot.core.messages.render import Style
+from buffettsbot.core.messages.words import Style
 from buffettsbot.core.settings.settings import Settings, load_settings
 from buffettsbot.core.storage.database import Database
 

@@ -13,7 +13,8 @@ from typing import cast
 from urllib.parse import quote
 
 from buffettsbot.core.errors import Invalid, Unavailable
-from buffettsbot.core.storage.database import Database, sentence_of
+from buffettsbot.core.storage.database import Database
+from buffettsbot.core.storage.troubles import sentence_of
 
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _PRIMARY = 0xFF  # an extended error code's last byte is the plain one

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from buffettsbot.core.chain.sources import Answer, ChainTransaction, Silence, Transfer
+from buffettsbot.core.chain.transaction import Answer, ChainTransaction, Silence, Transfer
 from buffettsbot.core.money import to_usdt
 
 

@@ -8,54 +8,13 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
+
+from buffettsbot.core.chain.transaction import Answer, ChainTransaction, Silence
 
 ASK_SECONDS = 14.0
 ROUNDS = 3
 LONGEST_WAIT = 3.0  # for a throttled source, while somebody waits for the answer
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """One `Transfer` event: addresses in base58check, the amount in the token's smallest unit."""
-
-    contract: str
-    sender: str
-    recipient: str
-    amount: int
-    index: int = 0
-
-
-@dataclass(frozen=True)
-class ChainTransaction:
-    """One source's answer. `succeeded` and `transfers` mean something only once it is `final`."""
-
-    hash: str
-    source: str
-    found: bool
-    final: bool = False
-    succeeded: bool = False
-    block: int | None = None
-    time: datetime | None = None
-    transfers: tuple[Transfer, ...] = ()
-    risky: bool = False
-
-    @property
-    def definite(self) -> bool:
-        """Whether nothing that another source knows could change this."""
-        return self.found and self.final
-
-
-@dataclass(frozen=True)
-class Silence:
-    """A source that could not say: throttled, down, garbled, or about another hash than asked."""
-
-    source: str
-    why: str
-
-
-Answer = ChainTransaction | Silence
 
 
 class SourceUnavailable(Exception):
@@ -136,28 +95,3 @@ class Chain:
     def _enough(self, answers: Mapping[str, Answer]) -> bool:
         definite = [a for a in answers.values() if isinstance(a, ChainTransaction) and a.definite]
         return len(definite) >= self.quorum
-
-
-def to_evidence(answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """Return the answers as plain JSON data, enough to judge again offline."""
-    return [_plain(answer) for answer in answers]
-
-
-def from_evidence(evidence: Sequence[Mapping[str, Any]]) -> tuple[Answer, ...]:
-    """Return the answers that `to_evidence` wrote down."""
-    return tuple(_revived(entry) for entry in evidence)
-
-
-def _plain(answer: Answer) -> dict[str, Any]:
-    if isinstance(answer, Silence):
-        return dict(vars(answer))
-    time = answer.time and answer.time.isoformat()
-    return vars(answer) | {"time": time, "transfers": [dict(vars(t)) for t in answer.transfers]}
-
-
-def _revived(entry: Mapping[str, Any]) -> Answer:
-    if "why" in entry:
-        return Silence(entry["source"], entry["why"])
-    when = entry["time"] and datetime.fromisoformat(entry["time"])
-    transfers = tuple(Transfer(**transfer) for transfer in entry["transfers"])
-    return ChainTransaction(**{**entry, "time": when, "transfers": transfers})

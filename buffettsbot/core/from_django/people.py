@@ -10,9 +10,9 @@ from sqlalchemy.engine import Connection
 from buffettsbot.core.from_django.rows import Odd, Offer, Person, read_plan, read_user
 from buffettsbot.core.from_django.run import Run, Tally
 from buffettsbot.core.from_django.source import RawPlan, RawUser
-from buffettsbot.core.members.memberships import Raced
-from buffettsbot.core.storage.database import insert_once, insert_rows_once
+from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage.models import PLAN, TELEGRAM_USER
+from buffettsbot.core.storage.statements import insert_once, insert_rows_once
 
 
 def bring_plans(run: Run, raws: Sequence[RawPlan]) -> None:

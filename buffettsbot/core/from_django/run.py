@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from buffettsbot.core.errors import Conflict
 from buffettsbot.core.from_django.rows import Odd
-from buffettsbot.core.members.memberships import Raced
+from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
 from buffettsbot.core.storage.database import Database

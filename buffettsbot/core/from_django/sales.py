@@ -17,12 +17,12 @@ from buffettsbot.core.from_django.merge import Membership, merged
 from buffettsbot.core.from_django.rows import NOBODY, Odd, Sale, read_sale
 from buffettsbot.core.from_django.run import Run, Tally
 from buffettsbot.core.from_django.source import RawSale
-from buffettsbot.core.members.memberships import REPLACE, Raced
-from buffettsbot.core.members.spans import OVERTAKEN
+from buffettsbot.core.members.notices import OVERTAKEN
+from buffettsbot.core.members.standing import REPLACE, Raced
 from buffettsbot.core.offers.plans import HIGHEST_PRICE
 from buffettsbot.core.outbox import queue as outbox
-from buffettsbot.core.storage.database import insert_once, insert_rows_once
 from buffettsbot.core.storage.models import PAYMENT, PLAN, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.storage.statements import insert_once, insert_rows_once
 
 IMPORTED = "imported"
 # The ledger names a plan of ours always; a payment for none of ours is entered under this one.

@@ -19,7 +19,8 @@ from buffettsbot.core.health.host import (
     check_wallet,
 )
 from buffettsbot.core.health.outside import Witness, check_clock, check_source, check_telegram
-from buffettsbot.core.settings.settings import Settings, env_file, load_settings
+from buffettsbot.core.settings.places import env_file
+from buffettsbot.core.settings.settings import Settings, load_settings
 from buffettsbot.core.storage.database import Database
 
 ASK_SECONDS = 9.0  # for what is asked outside, so that it can still say what happened

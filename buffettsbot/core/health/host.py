@@ -14,8 +14,9 @@ from buffettsbot.core.app import open_chain, style_of
 from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.errors import BuffettsbotError
 from buffettsbot.core.health.findings import FAILED, OK, UNKNOWN, WARNING, Finding, counted
-from buffettsbot.core.messages import render as messages
-from buffettsbot.core.settings.settings import NEEDED, PREFIX, Settings
+from buffettsbot.core.messages import owners
+from buffettsbot.core.settings.places import PREFIX
+from buffettsbot.core.settings.settings import NEEDED, Settings
 
 FULL = 100 * 1024 * 1024
 NEARLY_FULL = 1024 * 1024 * 1024
@@ -39,7 +40,7 @@ def check_settings(settings: Settings, file: Path | None) -> Iterator[Finding]:
         yield Finding("settings", WARNING, f"{name} is no setting and does nothing", advice)
     try:
         open_chain(settings)
-        broken = messages.check(style_of(settings))
+        broken = owners.check(style_of(settings))
     except BuffettsbotError as error:
         if not problems:
             yield Finding("settings", FAILED, str(error), where)

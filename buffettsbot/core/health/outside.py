@@ -26,7 +26,8 @@ from buffettsbot.core.health.findings import (
     counted,
     listed,
 )
-from buffettsbot.core.settings.settings import PREFIX, Settings
+from buffettsbot.core.settings.places import PREFIX
+from buffettsbot.core.settings.settings import Settings
 from buffettsbot.core.telegram.bot import (
     Migrated,
     Misconfigured,

@@ -4,7 +4,6 @@ Written down (pending) → the chain is asked, outside any transaction → judge
 dies between, the settle pass finishes; whoever races, the ledger's unique index decides.
 """
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import UTCDateTime
 
-from buffettsbot.core.chain.judge import SENTENCES, Expectation, Reason, Verdict, decide, verdict_of
+from buffettsbot.core.chain.judge import Expectation, Reason, verdict_of
 from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.hashes import parse_hash
@@ -26,13 +25,12 @@ from buffettsbot.core.ledger.settlement import (
     outcome_of,
 )
 from buffettsbot.core.members.users import NAMED, find, parse_person
-from buffettsbot.core.money import MICRO
-from buffettsbot.core.offers import plans
 from buffettsbot.core.offers.plans import parse_period
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
-from buffettsbot.core.storage.database import RACES, Database, each_once, insert_once
+from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import PAYMENT, PLAN, TELEGRAM_USER
+from buffettsbot.core.storage.statements import RACES, each_once, insert_once
 
 JUST_ASKED = timedelta(seconds=5)
 
@@ -133,7 +131,7 @@ _ENTER = {
     )
     for way, parties in _PARTIES.items()
 }
-_CLAIMS = (
+CLAIMS = (
     select(*ENTRY).where(PAYMENT.c.transaction_hash == bindparam("hash")).order_by(PAYMENT.c.id)
 )
 _REOPEN = (
@@ -192,9 +190,7 @@ def _entered_before(
         "attempts": 0,
         "next_check_at": now + FIRST_CHECK,
     }
-    known = [
-        Entry._make(found) for found in connection.execute(_CLAIMS, {"hash": transaction_hash})
-    ]
+    known = [Entry._make(found) for found in connection.execute(CLAIMS, {"hash": transaction_hash})]
     own = next((e for e in known if (e.customer_id, e.plan_id) == (customer_id, plan_id)), None)
     live = next((entry for entry in known if entry.status != "refused"), None)
     if live is not None:
@@ -218,53 +214,3 @@ def _refused_at_once(row: dict[str, Any]) -> dict[str, Any]:
         "decided_at": row["claimed_at"],
         "next_check_at": None,
     }
-
-
-def verify(
-    db: Database,
-    chain: Chain,
-    expectation: Expectation,
-    *,
-    transaction_hash: str,
-    period: str | None = None,
-    now: datetime,
-) -> tuple[str | None, Verdict, list[str]]:
-    """Judge a hash and change nothing; return it, the verdict, and the periods on sale it pays for.
-
-    Without a period it has to pay for the cheapest plan there is. That a hash is used already comes
-    before all else. Raises NotFound for a period that is not on sale.
-    """
-    try:
-        transaction_hash = parse_hash(transaction_hash)
-    except Invalid:
-        return None, verdict_of(Reason.MALFORMED_HASH), []
-    prices = {plan.period: plan.price for plan in plans.list_plans(db, on_sale_only=True)}
-    if period is not None and parse_period(period) not in prices:
-        raise UnknownPlan(f"No plan for {parse_period(period)} is on sale.")
-    wanted = [prices[parse_period(period)]] if period else list(prices.values())
-    answers = chain.look_up(transaction_hash)
-    price = min(wanted) * MICRO if wanted else 1
-    verdict = decide(answers, replace(expectation, price=price), now, quorum=chain.quorum)
-    if _is_taken(db, transaction_hash, verdict.reason):
-        verdict = replace(
-            verdict, reason=Reason.ALREADY_USED, detail=SENTENCES[Reason.ALREADY_USED]
-        )
-    paid = (verdict.amount or 0) + expectation.tolerance
-    good = verdict.verdict == "accepted"
-    return (
-        transaction_hash,
-        verdict,
-        [p for p, cost in prices.items() if good and paid >= cost * MICRO],
-    )
-
-
-def _is_taken(db: Database, transaction_hash: str, reason: Reason) -> bool:
-    """Whether a hash has bought already, whatever the chain says of it now; or, where it says that
-    money came, is claimed."""
-    with db.read() as session:
-        known = session.execute(_CLAIMS, {"hash": transaction_hash})
-        statuses = {Entry._make(found).status for found in known} - {"refused"}
-    return "accepted" in statuses or (bool(statuses) and reason in _MONEY_CAME)
-
-
-_MONEY_CAME = (Reason.ACCEPTED, Reason.UNDERPAID, Reason.TOO_OLD)

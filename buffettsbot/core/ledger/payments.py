@@ -10,8 +10,9 @@ from sqlmodel import col
 
 from buffettsbot.core.errors import NotFound
 from buffettsbot.core.hashes import parse_hash
-from buffettsbot.core.storage.database import Database, paged
+from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import LIVE, OPEN, PAYMENT, Payment, Plan, TelegramUser
+from buffettsbot.core.storage.statements import paged
 
 ENTRY = [column for column in PAYMENT.c if column.name != "evidence"]
 

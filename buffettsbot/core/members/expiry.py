@@ -11,8 +11,10 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.engine import Connection
 
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.members.memberships import Member, has_undecided, members_where
-from buffettsbot.core.members.spans import REMINDER_KINDS, Span, queue_each, spans
+from buffettsbot.core.members.memberships import Member, members_where
+from buffettsbot.core.members.notices import REMINDER_KINDS, queue_each
+from buffettsbot.core.members.spans import Span, spans
+from buffettsbot.core.members.standing import has_undecided
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.outbox.staff import Digest
 from buffettsbot.core.storage.database import Database

@@ -15,14 +15,16 @@ from sqlalchemy.engine import Connection, Row
 from buffettsbot.core.errors import Conflict, Invalid, NoMembership, NotAllowed, UnknownPlan
 from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.members.expiry import let_go
-from buffettsbot.core.members.memberships import Member, Raced, Standing, extend
-from buffettsbot.core.members.spans import BEGUN, INVITING, OVERTAKEN, RENEWED
+from buffettsbot.core.members.memberships import Member
+from buffettsbot.core.members.notices import BEGUN, INVITING, OVERTAKEN, RENEWED
+from buffettsbot.core.members.standing import Raced, Standing, extend
 from buffettsbot.core.members.users import NAMED, parse_person, unknown
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
-from buffettsbot.core.storage.database import RACES, Database
+from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.storage.statements import RACES
 
 MOST_DAYS = 3660
 SHORTEST = timedelta(seconds=1)

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, select
 
 from buffettsbot.core.members.memberships import Member, members_where
-from buffettsbot.core.members.spans import REMINDER_KINDS, not_queued, queue_each, spans
+from buffettsbot.core.members.notices import REMINDER_KINDS, not_queued, queue_each
+from buffettsbot.core.members.spans import spans
 from buffettsbot.core.outbox.staff import Digest
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import SUBSCRIPTION

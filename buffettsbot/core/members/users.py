@@ -14,8 +14,9 @@ from sqlmodel import Session, col, select
 from buffettsbot.core.errors import Conflict, Invalid, UnknownUser
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
-from buffettsbot.core.storage.database import Database, insert_once, paged
+from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import TELEGRAM_USER, TelegramUser
+from buffettsbot.core.storage.statements import insert_once, paged
 
 LARGEST_ID = 2**52 - 1  # Telegram's own promise: at most 52 significant bits
 LONGEST_NAME = 64

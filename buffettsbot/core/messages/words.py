@@ -137,3 +137,15 @@ def _check(section: str, name: str, value: str) -> None:
         except (LookupError, ValueError, AttributeError, TypeError):
             allowed = ", ".join(f"{{{part}}}" for part in parts)
             raise Invalid(f'"{name}" may hold {allowed} and no other braces.') from None
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an owner's messages look. `directory`: their own texts and pictures."""
+
+    language: str
+    zone: ZoneInfo
+    community: str
+    support: str | None
+    explorer_url: str
+    directory: Path | None = None

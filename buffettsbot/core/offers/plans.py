@@ -10,8 +10,9 @@ from sqlmodel.sql.expression import SelectOfScalar
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
-from buffettsbot.core.storage.database import Database, insert_once
+from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import PERIODS, PLAN, Plan
+from buffettsbot.core.storage.statements import insert_once
 
 HIGHEST_PRICE = 1_000_000
 

@@ -12,16 +12,8 @@ from pathlib import Path
 
 from buffettsbot.core.errors import BadSettings, NotFound
 from buffettsbot.core.settings import envfile
-from buffettsbot.core.settings.settings import (
-    MISSING,
-    NEEDED,
-    PREFIX,
-    Settings,
-    is_installed,
-    malformed,
-    named_in,
-    usual_places,
-)
+from buffettsbot.core.settings.places import PREFIX, is_installed, usual_places
+from buffettsbot.core.settings.settings import MISSING, NEEDED, Settings, malformed, named_in
 
 HEADING = """\
 # The settings of buffettsbot, read by the program and by systemd. Secrets are in here.

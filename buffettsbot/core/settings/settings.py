@@ -5,16 +5,13 @@ wrong, at once, when a command that needs it starts. Commands that don't need it
 """
 
 import os
-import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-import platformdirs
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -28,118 +25,27 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from buffettsbot.core.chain.tron.addresses import NETWORKS, parse_address
-from buffettsbot.core.errors import BadSettings, BuffettsbotError
-from buffettsbot.core.money import from_usdt
-from buffettsbot.core.settings import envfile
-
-PREFIX = "BUFFETTSBOT_"
-ETC_FILE = Path("/etc/buffettsbot/buffettsbot.env")
-SERVICE_STATE = Path("/var/lib/buffettsbot")
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONGEST = 100 * 365 * 86400  # more than anybody means, and far from what a timedelta holds
-
-
-def _ours(convert: Any) -> Any:
-    """Let pydantic report our own errors as it reports its own."""
-
-    def checked(value: Any) -> Any:
-        try:
-            return convert(value)
-        except BuffettsbotError as error:
-            raise ValueError(str(error)) from None
-
-    return checked
-
-
-def parse_duration(text: str) -> timedelta:
-    """Given `24h`, `90m`, `7d` (or bare seconds), return the duration. Raise ValueError
-    otherwise."""
-    match = re.fullmatch(r"(\d{1,9})\s*([smhdw]?)", text.strip().lower(), re.ASCII)
-    seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
-    if not 0 < seconds <= _LONGEST:
-        raise ValueError("write a duration such as 24h, 90m or 7d")
-    return timedelta(seconds=seconds)
-
-
-def _share(text: Any) -> float:
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", str(text).strip(), re.ASCII)
-    share = float(match[1]) / 100 if match else -1
-    if not 0 <= share <= 1:
-        raise ValueError("write a share such as 20%")
-    return share
-
-
-def _days(text: Any) -> tuple[int, ...]:
-    parts = [part.strip() for part in str(text).split(",")]
-    if not all(re.fullmatch(r"[1-9]\d{0,2}", part, re.ASCII) for part in parts):
-        raise ValueError("write days such as 7,3,1")
-    return tuple(sorted({int(part) for part in parts}, reverse=True))
-
-
-def _sources(text: Any) -> tuple[str, ...]:
-    names = tuple(part.strip().lower() for part in str(text).split(","))
-    if not set(names) <= {"tronscan", "trongrid"} or len(set(names)) != len(names):
-        raise ValueError("write tronscan, trongrid, or both with a comma between")
-    return names
-
-
-def _group(text: Any) -> int:
-    if not re.fullmatch(r"-\d{1,18}", str(text).strip(), re.ASCII):
-        raise ValueError("write a group's id, a number below 0 such as -1001234567890")
-    return int(text)
-
-
-def _zone(text: Any) -> ZoneInfo:
-    try:
-        return ZoneInfo(str(text))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("write a time zone such as Europe/Berlin") from None
-
-
-def _address(text: Any) -> str:
-    return parse_address(str(text))
-
-
-def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("write a URL that begins with https://")
-    return text
-
-
-def _database_url(secret: SecretStr) -> SecretStr:
-    url = secret.get_secret_value()
-    scheme, separator, rest = url.partition("://")
-    if scheme in ("postgres", "postgresql"):
-        scheme = "postgresql+psycopg"
-    if not separator or scheme not in ("sqlite", "postgresql+psycopg"):
-        raise ValueError("write sqlite:////path/to/file.db or postgresql://user@host/database")
-    return SecretStr(f"{scheme}://{rest}")
-
-
-def parse_bind(text: str) -> str:
-    """Given `host:port` or `unix:/path`, return it. Raise ValueError otherwise."""
-    if text.startswith("unix:/"):
-        return text
-    host, _, port = text.rpartition(":")
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError("write host:port or unix:/path")
-    return text
-
-
-Address = Annotated[str, BeforeValidator(_ours(_address))]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-MicroUsdt = Annotated[int, BeforeValidator(_ours(lambda value: from_usdt(str(value))))]
-
+from buffettsbot.core.chain.tron.addresses import NETWORKS
+from buffettsbot.core.errors import BadSettings
+from buffettsbot.core.settings import places
+from buffettsbot.core.settings.original import SeedDatabase, seed_alias
+from buffettsbot.core.settings.places import PREFIX, env_file, state_directory
+from buffettsbot.core.settings.values import (
+    Address,
+    HttpUrl,
+    MicroUsdt,
+    check_database_url,
+    parse_bind,
+    parse_days,
+    parse_duration,
+    parse_group,
+    parse_share,
+    parse_sources,
+    parse_zone,
+)
 
 # What is wrong with the settings being read just now, by field.
 _found: ContextVar[dict[str, str]] = ContextVar("problems")
-
-
-def _seed(name: str, seed_name: str) -> AliasChoices:
-    return AliasChoices(PREFIX + name, seed_name)
 
 
 class Settings(BaseSettings):
@@ -156,41 +62,41 @@ class Settings(BaseSettings):
         validate_default=False,
     )
 
-    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
+    database_url: Annotated[SecretStr, AfterValidator(check_database_url)] | None = None
     wallet: Address | None = Field(
-        None, validation_alias=_seed("WALLET", "STAS_TRC20_WALLET_ADDRESS")
+        None, validation_alias=seed_alias("WALLET", "STAS_TRC20_WALLET_ADDRESS")
     )
     network: Literal["mainnet", "nile", "shasta"] = "mainnet"
     usdt_contract: Address | None = None
-    chain_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = (
+    chain_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_sources)] = (
         "tronscan",
         "trongrid",
     )
     chain_quorum: int = Field(1, ge=1, le=2)
     tronscan_url: HttpUrl | None = Field(
-        None, validation_alias=_seed("TRONSCAN_URL", "API_ENDPOINT")
+        None, validation_alias=seed_alias("TRONSCAN_URL", "API_ENDPOINT")
     )
     tronscan_api_key: SecretStr | None = Field(
-        None, validation_alias=_seed("TRONSCAN_API_KEY", "API_KEY")
+        None, validation_alias=seed_alias("TRONSCAN_API_KEY", "API_KEY")
     )
     trongrid_url: HttpUrl | None = None
     trongrid_api_key: SecretStr | None = None
     telegram_token: SecretStr | None = Field(
-        None, validation_alias=_seed("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN")
+        None, validation_alias=seed_alias("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN")
     )
     telegram_url: HttpUrl = "https://api.telegram.org"
-    group_id: Annotated[int, BeforeValidator(_group)] | None = None
+    group_id: Annotated[int, BeforeValidator(parse_group)] | None = None
     api_token: SecretStr | None = None
     bind: Annotated[str, AfterValidator(parse_bind)] = "127.0.0.1:8000"
-    timezone: Annotated[ZoneInfo, BeforeValidator(_zone)] = ZoneInfo("UTC")
+    timezone: Annotated[ZoneInfo, BeforeValidator(parse_zone)] = ZoneInfo("UTC")
     language: Literal["en", "ru"] = "en"
     community: str = Field("our community", max_length=100)
     support: str | None = Field(None, max_length=100)
     messages_dir: Path | None = None
-    reminder_days: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_days)] = (7, 3, 1)
+    reminder_days: Annotated[tuple[int, ...], NoDecode, BeforeValidator(parse_days)] = (7, 3, 1)
     payment_max_age: Annotated[timedelta, BeforeValidator(parse_duration)] = timedelta(hours=24)
     underpayment_tolerance: MicroUsdt = Field(0, ge=0)
-    expire_guard: Annotated[float, BeforeValidator(_share)] = 0.2
+    expire_guard: Annotated[float, BeforeValidator(parse_share)] = 0.2
     hold_risky: bool = False
 
     _problems: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -233,7 +139,7 @@ class Settings(BaseSettings):
         self.require("database_url")
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{_state_directory() / 'buffettsbot.db'}"
+        return f"sqlite:///{state_directory() / 'buffettsbot.db'}"
 
     @property
     def tronscan_base(self) -> str:
@@ -261,69 +167,9 @@ NEEDED = frozenset({"wallet", "telegram_token"})
 MISSING = "is not set"
 
 
-class _SeedDatabase(BaseSettings):
-    """The seed's way of naming its database."""
-
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
-
-    sql_engine: str = ""
-    sql_database: str = ""
-    sql_user: str = ""
-    sql_password: SecretStr = SecretStr("")
-    sql_host: str = ""
-    sql_port: str = ""
-
-    @property
-    def url(self) -> SecretStr | None:
-        """The SQLAlchemy URL these mean, or None when they name no database."""
-        if not self.sql_engine or not self.sql_database:
-            return None
-        if self.sql_engine.endswith("sqlite3"):
-            return SecretStr(f"sqlite:///{self.sql_database}")
-        login = quote(self.sql_user, safe="")
-        if password := self.sql_password.get_secret_value():
-            login += ":" + quote(password, safe="")
-        port = f":{self.sql_port}" if self.sql_port else ""
-        host = f"{login}@{self.sql_host}{port}" if login else f"{self.sql_host}{port}"
-        return SecretStr(f"postgresql+psycopg://{host}/{quote(self.sql_database, safe='')}")
-
-
 def _keys(secret: SecretStr | None) -> list[str]:
     text = secret.get_secret_value() if secret else ""
     return [key.strip() for key in text.split(",") if key.strip()]
-
-
-def _state_directory() -> Path:
-    if ETC_FILE.is_file() and is_installed():
-        return SERVICE_STATE
-    return Path(platformdirs.user_data_dir("buffettsbot"))
-
-
-def is_installed() -> bool:
-    """Return whether this host has the service's state directory."""
-    return SERVICE_STATE.is_dir()
-
-
-def env_file() -> Path | None:
-    """Return the env file in use: the named one, else the first of the usual places that exists.
-
-    Raises BadSettings when the named one does not exist, or one cannot be seen.
-    """
-    named = os.environ.get(PREFIX + "ENV_FILE")
-    if named:
-        if not envfile.is_there(Path(named)):
-            raise BadSettings(
-                f"{PREFIX}ENV_FILE names {named}, which does not exist. "
-                "Make it: buffettsbot init; or name another file."
-            )
-        return Path(named)
-    return next((path for path in usual_places() if envfile.is_there(path)), None)
-
-
-def usual_places() -> tuple[Path, Path]:
-    """Return where an env file is looked for: the host's, then the user's own."""
-    own = Path(platformdirs.user_config_dir("buffettsbot")) / "buffettsbot.env"
-    return ETC_FILE, own
 
 
 def named_in(variables: Mapping[str, str]) -> dict[str, str]:
@@ -335,10 +181,10 @@ def named_in(variables: Mapping[str, str]) -> dict[str, str]:
         if text := next(filter(None, (variables.get(str(each)) for each in names)), None):
             found[name] = text
     parts: dict[str, Any] = {
-        name: variables.get(name.upper(), "") for name in _SeedDatabase.model_fields
+        name: variables.get(name.upper(), "") for name in SeedDatabase.model_fields
     }
     parts["sql_password"] = SecretStr(parts["sql_password"])
-    url = _SeedDatabase.model_construct(None, **parts).url
+    url = SeedDatabase.model_construct(None, **parts).url
     if url is not None:
         found.setdefault("database_url", url.get_secret_value())
     return found
@@ -376,10 +222,10 @@ def load_settings(file: Path | None = None) -> Settings:
     token = _found.set(problems)
     try:
         settings = Settings(_env_file=path, _secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
-        seed = _SeedDatabase(_env_file=path)
+        seed = SeedDatabase(_env_file=path)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        closed = isinstance(error, PermissionError) and path == ETC_FILE
+        closed = isinstance(error, PermissionError) and path == places.ETC_FILE
         join = " Admins may: sudo adduser NAME buffettsbot, then log in anew." if closed else ""
         raise BadSettings(f"The env file {path} cannot be read: {why}.{join}") from None
     finally:

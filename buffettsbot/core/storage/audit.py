@@ -8,8 +8,9 @@ from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 from sqlmodel import col
 
-from buffettsbot.core.storage.database import Database, paged
+from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import AUDIT, Audit
+from buffettsbot.core.storage.statements import paged
 
 
 @dataclass(frozen=True)

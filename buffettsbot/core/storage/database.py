@@ -7,41 +7,19 @@ event recipe); PostgreSQL gets psycopg 3 with a pool. Both behave the same from 
 
 import contextlib
 import math
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Engine,
-    Executable,
-    Row,
-    Select,
-    Table,
-    event,
-    make_url,
-    text,
-)
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Engine, Executable, Row, event, make_url, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    DisconnectionError,
-    IntegrityError,
-    NoSuchModuleError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.sql.dml import ReturningInsert
-from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
 from sqlmodel import Session, create_engine
 
 from buffettsbot.core.errors import BadSettings, NotAllowed, Unavailable
+from buffettsbot.core.storage.troubles import explained
 
 # The newest migration in `migrations/versions`; a test compares. Known here, so that an ordinary
 # command need not import Alembic.
@@ -53,11 +31,6 @@ BUSY_SECONDS = 10
 POOL_SIZE = 32
 AUTOCOMMIT_POOL_SIZE = 12
 REST_SECONDS = 5.0
-
-# Rows read at once where a list may be endless: memory stays flat, pages are found by key.
-PAGE = 500
-
-Item = TypeVar("Item")
 
 
 class Database:
@@ -81,7 +54,7 @@ class Database:
 
         Raises Unavailable when the database cannot answer or write; IntegrityError passes.
         """
-        with _explained(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with explained(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextlib.contextmanager
@@ -90,7 +63,7 @@ class Database:
 
         Raises Unavailable when the database cannot answer.
         """
-        with _explained(), Session(self._autocommit, expire_on_commit=False) as session:
+        with explained(), Session(self._autocommit, expire_on_commit=False) as session:
             yield session
 
     @contextlib.contextmanager
@@ -100,7 +73,7 @@ class Database:
         Nothing is locked, nothing can be changed for good. Raises Unavailable.
         """
         begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        with _explained(), self._autocommit.connect() as connection:
+        with explained(), self._autocommit.connect() as connection:
             connection.exec_driver_sql(begin)
             try:
                 yield connection
@@ -114,12 +87,12 @@ class Database:
 
         Costs one round trip where `begin` costs three. Raises Unavailable; IntegrityError passes.
         """
-        with _explained(), self._autocommit.connect() as connection:
+        with explained(), self._autocommit.connect() as connection:
             return connection.execute(statement, values).first()
 
     def version(self) -> str | None:
         """Return the version of the data's form, None for a database that has none yet."""
-        with _explained(), self._autocommit.connect() as connection:
+        with explained(), self._autocommit.connect() as connection:
             if not self.engine.dialect.has_table(connection, "alembic_version"):
                 return None
             found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -239,123 +212,3 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except PoolTimeout:
-        raise Unavailable("The database is too busy to answer. Try again in a moment.") from None
-    except DBAPIError as error:
-        raise _explain(error) from error
-
-
-_SENTENCES = {
-    r"readonly|read-only": "The database cannot be written: it is read-only. "
-    "Check who owns its file and directory, or whether the server is a standby.",
-    r"disk is full|no space left": "The disk of the database is full. Make room and try again.",
-    r"unable to open": "The database file cannot be opened. "
-    "Check BUFFETTSBOT_DATABASE_URL and who may read and write that path.",
-    r"is locked": "The database is busy with another change. Try again in a moment.",
-    r"not a database|malformed": "The database file is damaged or no database. "
-    "Restore a backup, or choose another file with BUFFETTSBOT_DATABASE_URL.",
-    r"disk i/o error": "The disk of the database fails, or its file was taken away. "
-    "Check the disk, then try again.",
-    r"permission denied": "The database does not allow this. Check the rights of its user.",
-    r"no such table|no such column|does not exist": "The database is not prepared, or does not "
-    "exist. Create it if need be, then run: buffettsbot db upgrade",
-    r"authentication failed|no password": "The database refuses the login. "
-    "Check BUFFETTSBOT_DATABASE_URL.",
-}
-
-
-def sentence_of(words: str) -> str | None:
-    """Return what to say of a trouble that the database told in its own words, None if unknown."""
-    matching = (s for pattern, s in _SENTENCES.items() if re.search(pattern, words, re.IGNORECASE))
-    return next(matching, None)
-
-
-def _explain(error: DBAPIError) -> Exception:
-    if sentence := sentence_of(str(error.orig)):
-        return Unavailable(sentence)
-    away = type(error).__name__ in ("OperationalError", "InterfaceError")
-    # SQLite is never away, and calls every mistake in a statement an OperationalError.
-    if error.connection_invalidated or (away and not isinstance(error.orig, sqlite3.Error)):
-        return Unavailable(
-            "The database does not answer. Check that it runs and that BUFFETTSBOT_DATABASE_URL "
-            "is right, then try again."
-        )
-    return error
-
-
-def paged(
-    fetch: Callable[[Item | None, int], Sequence[Item]], limit: int | None = None
-) -> Iterator[Item]:
-    """Yield rows page by page, up to `limit`: `fetch(last, size)` returns those after `last`.
-
-    Only a page is ever held, and a page is found by key, so the last costs what the first does.
-    """
-    last: Item | None = None
-    left = limit
-    while left is None or left > 0:
-        size = PAGE if left is None else min(PAGE, left)
-        page = fetch(last, size)
-        yield from page
-        if len(page) < size:
-            return
-        left = None if left is None else left - size
-        last = page[-1]
-
-
-def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any | None:
-    """Insert a row unless one exists by any of the table's unique rules; return its primary key,
-    or None (never ask `rowcount`: it lies on PostgreSQL)."""
-    return connection.execute(_insert_once(connection.dialect.name, table), dict(row)).scalar()
-
-
-def insert_each_once(connection: Connection, table: Table, rows: Select[*tuple[Any, ...]]) -> int:
-    """Insert the rows that a select finds, unless they exist; return how many were inserted."""
-    statement = each_once(table, rows)[connection.dialect.name]
-    return len(connection.execute(statement).all())
-
-
-def each_once(
-    table: Table, rows: SelectBase, returning: Sequence[Column[Any]] = ()
-) -> Mapping[str, ReturningInsert[Any]]:
-    """Build for each dialect the insert of the rows that a select finds, unless they exist.
-
-    It returns the primary keys of those inserted, or other columns that are named.
-    """
-    names = [column.name for column in rows.selected_columns]
-    return {
-        dialect: insert(table)
-        .from_select(names, rows)
-        .on_conflict_do_nothing()
-        .returning(*(returning or table.primary_key.columns))
-        for dialect, insert in _INSERTS.items()
-    }
-
-
-_INSERTS: dict[str, Any] = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
-
-
-def insert_rows_once(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
-) -> int:
-    """Insert rows that all have the same columns, unless they exist; return how many were."""
-    if not rows:
-        return 0
-    statement = _insert_once(connection.dialect.name, table)
-    return len(connection.execute(statement, [dict(row) for row in rows]).all())
-
-
-@cache
-def _insert_once(dialect: str, table: Table) -> Any:
-    insert = _INSERTS[dialect](table)
-    return insert.on_conflict_do_nothing().returning(*table.primary_key.columns)
-
-
-RACES = 5

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, delete, or_, select, update
 
-from buffettsbot.core.storage.database import Database, insert_once
+from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import LEASE
+from buffettsbot.core.storage.statements import insert_once
 
 _TAKE = (
     update(LEASE)

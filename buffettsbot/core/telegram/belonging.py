@@ -12,8 +12,8 @@ from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from buffettsbot.core.members import users
-from buffettsbot.core.members.memberships import has_undecided, runs_at
-from buffettsbot.core.members.spans import INVITING, not_queued, queue_each
+from buffettsbot.core.members.notices import INVITING, not_queued, queue_each
+from buffettsbot.core.members.standing import has_undecided, runs_at
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import OUTBOX, SUBSCRIPTION, TELEGRAM_USER

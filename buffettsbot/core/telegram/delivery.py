@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from buffettsbot.core.errors import NotAllowed, Unavailable
-from buffettsbot.core.messages.render import Style
+from buffettsbot.core.messages.words import Style
 from buffettsbot.core.outbox.staff import Digest
 from buffettsbot.core.storage import leases
 from buffettsbot.core.storage.database import Database

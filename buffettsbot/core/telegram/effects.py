@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from buffettsbot.core.members.spans import INVITING
-from buffettsbot.core.messages.render import Style, render
+from buffettsbot.core.members.notices import INVITING
+from buffettsbot.core.messages.render import render
+from buffettsbot.core.messages.words import Style
 from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.telegram.group import invite, remove
 

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, select, update
 
 from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.members import users
-from buffettsbot.core.members.memberships import runs_at
+from buffettsbot.core.members.standing import runs_at
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import SUBSCRIPTION, TELEGRAM_USER

@@ -35,12 +35,7 @@ from urllib.parse import parse_qsl
 import bottle
 import waitress.server
 
-from buffettsbot.http.sandbox import (
-    control,
-    telegram,
-    tron,
-    tronscan,
-)
+from buffettsbot.http.sandbox import control, telegram, tron, tronscan
 from buffettsbot.http.sandbox.chain import Payment, block_at, solid_at
 from buffettsbot.http.sandbox.faults import answer
 from buffettsbot.http.sandbox.replies import CANNED, Reply

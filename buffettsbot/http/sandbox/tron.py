@@ -4,12 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from buffettsbot.http.sandbox.chain import (
-    Payment,
-    Transfer,
-    time_of,
-    to_hex,
-)
+from buffettsbot.http.sandbox.chain import Payment, Transfer, time_of, to_hex
 
 Body = dict[str, Any]
 

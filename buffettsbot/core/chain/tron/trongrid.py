@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from buffettsbot.core.chain.sources import ChainTransaction, SourceUnavailable, Transfer
+from buffettsbot.core.chain.sources import SourceUnavailable
+from buffettsbot.core.chain.transaction import ChainTransaction, Transfer
 from buffettsbot.core.chain.tron.addresses import encode_address, parse_address
 from buffettsbot.core.chain.tron.service import Service, utc_from_milliseconds
 from buffettsbot.core.errors import Invalid
