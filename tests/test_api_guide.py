@@ -19,8 +19,8 @@ from serving import Sandbox, bot_of, sandboxed, serving
 
 from buffettsbot.core.chain.judge import Reason
 from buffettsbot.http.api import OPENAPI_FILE
-from buffettsbot.http.sandbox.control import ROUTES
-from buffettsbot.http.sandbox.kinds import KINDS
+from buffettsbot.http.sandbox.control.routes import ROUTES
+from buffettsbot.http.sandbox.tron.kinds import KINDS
 
 GUIDE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", GUIDE, re.DOTALL)

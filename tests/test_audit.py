@@ -25,7 +25,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
-from buffettsbot.cli.options import actor
+from buffettsbot.cli.shared.options import actor
 from buffettsbot.core.errors import BuffettsbotError, Conflict, NotFound, Unavailable
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.decisions import decide_by_hand

@@ -19,8 +19,8 @@ from commands import Commands, Sandbox, commands, open_sandbox
 from helpers import DAY, WALLET, buy, hash_of, ledger, member, person, rows, shop
 from sqlalchemy import insert
 
-from buffettsbot.cli import output
-from buffettsbot.cli.output import field, show_rows
+from buffettsbot.cli.shared import output
+from buffettsbot.cli.shared.output import field, show_rows
 from buffettsbot.core.members import users
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.database import SCHEMA_VERSION, Database

@@ -23,7 +23,7 @@ from helpers import (
 )
 from rich.cells import cell_len
 
-from buffettsbot.cli.table import Column, fitted, printable, widths_of
+from buffettsbot.cli.shared.table import Column, fitted, printable, widths_of
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.members.memberships import STATUSES
 from buffettsbot.core.storage.database import Database
@@ -261,6 +261,6 @@ def test_printable_keeps_what_people_write() -> None:
 
 
 def test_every_status_of_a_membership_has_a_colour_or_needs_none() -> None:
-    from buffettsbot.cli.output import COLOURS
+    from buffettsbot.cli.shared.output import COLOURS
 
     assert {*PAYMENT_STATUSES, *STATUSES} - {"all"} == set(COLOURS)

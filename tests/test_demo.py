@@ -18,8 +18,10 @@ from helpers import shop
 from rich.text import Text
 from typer.testing import CliRunner
 
-from buffettsbot.cli import app, demo, demo_stage, demo_story
-from buffettsbot.cli.demo_stage import Stage
+from buffettsbot.cli import app, demo
+from buffettsbot.cli.demo import stage as demo_stage
+from buffettsbot.cli.demo import story as demo_story
+from buffettsbot.cli.demo.stage import Stage
 from buffettsbot.core.app import utcnow
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.passes import Report
@@ -253,7 +255,7 @@ def _play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 def test_a_wrong_turn_fails_loudly_and_names_the_step(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, story: Callable[[Stage], None], words: str
 ) -> None:
-    monkeypatch.setattr(demo, "story", story)
+    monkeypatch.setattr(demo, "play_story", story)
     monkeypatch.setattr(demo, "_serving", _no_server)
     if story is _writes_to_nobody:
         monkeypatch.setattr(demo_stage, "PATIENCE", 0.1)

@@ -28,7 +28,7 @@ from buffettsbot.core.messages.owners import check
 from buffettsbot.core.messages.render import Message, render
 from buffettsbot.core.messages.words import LANGUAGES, TEXTS, Style, shipped_words
 from buffettsbot.http.sandbox import running_sandbox
-from buffettsbot.http.sandbox import text as telegram
+from buffettsbot.http.sandbox.telegram import text as telegram
 
 EXPLORER = "https://tronscan.org/#/transaction/"
 BERLIN = ZoneInfo("Europe/Berlin")

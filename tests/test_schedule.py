@@ -32,9 +32,9 @@ from helpers import (
 )
 from serving import PATIENCE, Sandbox, sandboxed
 
-from buffettsbot.cli import children as children_module
-from buffettsbot.cli.children import Children, Ended
-from buffettsbot.cli.timetable import Timetable
+from buffettsbot.cli.schedule import children as children_module
+from buffettsbot.cli.schedule.children import Children, Ended
+from buffettsbot.cli.schedule.timetable import Timetable
 from buffettsbot.core.app import utcnow
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.storage.database import Database
@@ -396,7 +396,7 @@ def test_no_module_of_the_directory_one_is_in_is_taken_for_ours(tmp_path: Path) 
     (tmp_path / "buffettsbot" / "__main__.py").write_text("open('taken', 'w')")
     script = (
         "import sys; sys.argv[0] = 'buffettsbot'\n"
-        "from buffettsbot.cli.children import Children\n"
+        "from buffettsbot.cli.schedule.children import Children\n"
         "children = Children({'settle': 60.0})\n"
         "children.start('settle')\n"
         "while not (ended := children.tend()): pass\n"

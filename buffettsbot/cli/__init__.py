@@ -104,7 +104,7 @@ def _complained(error: BuffettsbotError, ctx: typer.Context) -> typer.Exit:
     if "json" in ctx.meta:
         typer.echo(json.dumps({"error": error.slug, "message": str(error)}), err=True)
     else:
-        from buffettsbot.cli.output import say  # rich, which --help does without
+        from buffettsbot.cli.shared.output import say  # rich, which --help does without
 
         say(str(error), label="error", style="bold red")
     return typer.Exit(error.exit_code)

@@ -7,8 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.cli.imported import show_imported
-from buffettsbot.cli.options import TIMES, Json, Yes, actor, confirm, group_settings, opened
-from buffettsbot.cli.output import field, progress, say, show_lines, show_object, show_rows, when
+from buffettsbot.cli.shared.options import TIMES, Json, Yes, actor, confirm, group_settings, opened
+from buffettsbot.cli.shared.output import (
+    field,
+    progress,
+    say,
+    show_lines,
+    show_object,
+    show_rows,
+    when,
+)
 from buffettsbot.core.backup import backups
 from buffettsbot.core.backup.archive import Archive
 from buffettsbot.core.from_django.bring import Imported, bring_all

@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import typer
 
-from buffettsbot.cli.options import Json, command_settings
-from buffettsbot.cli.output import show_json, show_marked
+from buffettsbot.cli.shared.options import Json, command_settings
+from buffettsbot.cli.shared.output import show_json, show_marked
 from buffettsbot.core.app import utcnow
 from buffettsbot.core.health.doctor import examine
 from buffettsbot.core.health.findings import FAILED, OK, UNKNOWN, WARNING, exit_code

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 
-from buffettsbot.cli.output import say, show_lines, show_object
+from buffettsbot.cli.shared.output import say, show_lines, show_object
 from buffettsbot.core.from_django.bring import Imported
 from buffettsbot.core.from_django.rows import KINDS, kinds_in_order
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Json, Yes, command_settings
-from buffettsbot.cli.output import say, show_object
+from buffettsbot.cli.shared.options import Json, Yes, command_settings
+from buffettsbot.cli.shared.output import say, show_object
 from buffettsbot.core.app import open_app
 from buffettsbot.core.errors import BadSettings, NotAllowed
 from buffettsbot.core.settings import first_settings as setup

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from buffettsbot.cli.options import Json, group_settings
-from buffettsbot.cli.output import say, show_json, show_lines, show_styled
+from buffettsbot.cli.shared.options import Json, group_settings
+from buffettsbot.cli.shared.output import say, show_json, show_lines, show_styled
 from buffettsbot.core.app import style_of
 from buffettsbot.core.messages import kinds, owners, words
 from buffettsbot.core.messages import render as messages

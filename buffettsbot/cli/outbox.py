@@ -6,8 +6,17 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Csv, Json, Limit, Yes, by, confirm, group_settings, opened
-from buffettsbot.cli.output import field, handle, moment, picked, say, show_object, show_rows
+from buffettsbot.cli.shared.options import (
+    Csv,
+    Json,
+    Limit,
+    Yes,
+    by,
+    confirm,
+    group_settings,
+    opened,
+)
+from buffettsbot.cli.shared.output import field, handle, moment, picked, say, show_object, show_rows
 from buffettsbot.core.app import App
 from buffettsbot.core.errors import UnknownUser
 from buffettsbot.core.members import users

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from buffettsbot.cli.options import (
+from buffettsbot.cli.shared.options import (
     PAYMENTS,
     TIMES,
     Json,
@@ -19,7 +19,7 @@ from buffettsbot.cli.options import (
     opened,
     parse_time,
 )
-from buffettsbot.cli.output import (
+from buffettsbot.cli.shared.output import (
     field,
     hash_column,
     moment,
@@ -30,7 +30,7 @@ from buffettsbot.cli.output import (
     show_rows,
     when,
 )
-from buffettsbot.cli.table import Column
+from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.app import (
     App,
     expectation_of,

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from buffettsbot.cli.options import (
+from buffettsbot.cli.shared.options import (
     TIMES,
     Csv,
     Hash,
@@ -19,7 +19,7 @@ from buffettsbot.cli.options import (
     group_settings,
     opened,
 )
-from buffettsbot.cli.output import (
+from buffettsbot.cli.shared.output import (
     field,
     handle,
     hash_column,

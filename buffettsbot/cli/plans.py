@@ -4,8 +4,17 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import Csv, Json, Period, Yes, by, confirm, group_settings, opened
-from buffettsbot.cli.output import field, picked, say, show_object, show_rows
+from buffettsbot.cli.shared.options import (
+    Csv,
+    Json,
+    Period,
+    Yes,
+    by,
+    confirm,
+    group_settings,
+    opened,
+)
+from buffettsbot.cli.shared.output import field, picked, say, show_object, show_rows
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.models import Plan
 

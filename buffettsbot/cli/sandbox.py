@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import command_settings
-from buffettsbot.cli.output import say, show_lines
+from buffettsbot.cli.shared.options import command_settings
+from buffettsbot.cli.shared.output import say, show_lines
 from buffettsbot.core.settings.values import parse_bind
 from buffettsbot.http.sandbox import make_sandbox
 from buffettsbot.http.server import Server

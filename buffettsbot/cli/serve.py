@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings, opened
-from buffettsbot.cli.output import say
+from buffettsbot.cli.shared.options import PAYMENTS, TIMES, command_settings, opened
+from buffettsbot.cli.shared.output import say
 from buffettsbot.core.app import App, open_chain, open_telegram, style_of
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.settings.settings import Settings

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from buffettsbot.cli.options import (
+from buffettsbot.cli.payments import as_row as payment_row
+from buffettsbot.cli.shared.options import (
     PAYMENTS,
     TIMES,
     Csv,
@@ -24,7 +25,7 @@ from buffettsbot.cli.options import (
     opened,
     parse_time,
 )
-from buffettsbot.cli.output import (
+from buffettsbot.cli.shared.output import (
     field,
     handle,
     moment,
@@ -36,8 +37,7 @@ from buffettsbot.cli.output import (
     show_rows,
     when,
 )
-from buffettsbot.cli.payments import as_row as payment_row
-from buffettsbot.cli.table import Column
+from buffettsbot.cli.shared.table import Column
 from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
 from buffettsbot.core.app import App, expectation_of, open_chain
 from buffettsbot.core.errors import NoMembership

@@ -4,8 +4,17 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.options import TIMES, Csv, Json, Limit, Person, by, group_settings, opened
-from buffettsbot.cli.output import (
+from buffettsbot.cli.shared.options import (
+    TIMES,
+    Csv,
+    Json,
+    Limit,
+    Person,
+    by,
+    group_settings,
+    opened,
+)
+from buffettsbot.cli.shared.output import (
     field,
     handle,
     moment,
@@ -16,7 +25,7 @@ from buffettsbot.cli.output import (
     show_rows,
     when,
 )
-from buffettsbot.cli.table import Column
+from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.errors import Invalid
 from buffettsbot.core.members import users
 from buffettsbot.core.storage.models import TelegramUser

@@ -93,3 +93,8 @@ CANNED: dict[str, dict[str, tuple[int, str, str]]] = {
         "500": _telegram(500, "Internal Server Error: restart"),
     },
 }
+
+
+def dump(value: object) -> bytes:
+    """Given a body, return it as JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

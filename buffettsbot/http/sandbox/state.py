@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from buffettsbot.http.sandbox.chain import Payment
-from buffettsbot.http.sandbox.chats import Telegram
 from buffettsbot.http.sandbox.replies import Reply
+from buffettsbot.http.sandbox.telegram.world import Telegram
+from buffettsbot.http.sandbox.tron.chain import Payment
 
 SERVICES = ("tronscan", "trongrid", "telegram")
 REMEMBERED_REQUESTS = 100_000

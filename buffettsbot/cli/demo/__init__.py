@@ -19,9 +19,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from buffettsbot.cli.demo_stage import GROUP, TOKEN, WALLET, Stage, Typist, WrongTurn
-from buffettsbot.cli.demo_story import story
-from buffettsbot.cli.options import command_settings
+from buffettsbot.cli.demo.stage import GROUP, TOKEN, WALLET, Stage, Typist, WrongTurn
+from buffettsbot.cli.demo.story import play_story
+from buffettsbot.cli.shared.options import command_settings
 from buffettsbot.http.sandbox import running_sandbox
 
 app = typer.Typer(**command_settings)
@@ -30,7 +30,7 @@ app = typer.Typer(**command_settings)
 def _play(stage: Stage) -> None:
     try:
         stage.play("telegram", token=TOKEN, group={"id": GROUP})
-        story(stage)
+        play_story(stage)
     except (WrongTurn, httpx.HTTPError, subprocess.SubprocessError) as error:
         stage.go_on()
         raise WrongTurn(f"step {stage.step}: {error}") from None

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import bottle
 
-from buffettsbot.http.sandbox.chats import Group, Telegram
+from buffettsbot.http.sandbox.telegram.world import Group, Telegram
 
 Body = dict[str, Any]
 BIGGEST = 2**52

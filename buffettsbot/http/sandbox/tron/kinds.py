@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from buffettsbot.http.sandbox.chain import USDT, Payment, to_base58
+from buffettsbot.http.sandbox.tron.chain import USDT, Payment, to_base58
 
 
 def someone(payment: Payment, role: str) -> str:

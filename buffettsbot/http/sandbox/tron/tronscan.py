@@ -2,7 +2,8 @@
 
 import hashlib
 
-from buffettsbot.http.sandbox.chain import (
+from buffettsbot.http.sandbox.replies import dump
+from buffettsbot.http.sandbox.tron.chain import (
     BLOCKS_TO_SOLID,
     USDT,
     Payment,
@@ -10,7 +11,7 @@ from buffettsbot.http.sandbox.chain import (
     block_at,
     to_base58,
 )
-from buffettsbot.http.sandbox.tron import METHODS, Body, contract_data, dump, failure
+from buffettsbot.http.sandbox.tron.node import METHODS, Body, contract_data, failure
 
 OFFICIAL = frozenset(USDT.values())
 USDT_LOGO = "https://static.tronscan.org/production/logo/usdtlogo.png"

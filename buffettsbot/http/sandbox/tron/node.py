@@ -1,10 +1,10 @@
 """A stored payment as the services tell it: Tronscan's body and the full node's bodies."""
 
 import hashlib
-import json
 from typing import Any
 
-from buffettsbot.http.sandbox.chain import Payment, Transfer, time_of, to_hex
+from buffettsbot.http.sandbox.replies import dump
+from buffettsbot.http.sandbox.tron.chain import Payment, Transfer, time_of, to_hex
 
 Body = dict[str, Any]
 
@@ -38,11 +38,6 @@ FAILURES = {
     "OUT_OF_ENERGY": "Not enough energy for 'SSTORE' operation executing: "
     "curInvokeEnergyLimit[78572], curOpEnergy[20000], penaltyEnergy[68000], usedEnergy[33567]",
 }
-
-
-def dump(value: object) -> bytes:
-    """Given a body, return it as JSON without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def calldata(payment: Payment) -> str:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from buffettsbot.http.sandbox.bot import (
+from buffettsbot.http.sandbox.telegram.calls import (
     Args,
     Body,
     bad_request,
@@ -13,7 +13,7 @@ from buffettsbot.http.sandbox.bot import (
     person_id,
     the_group,
 )
-from buffettsbot.http.sandbox.chats import Group, Link, Telegram
+from buffettsbot.http.sandbox.telegram.world import Group, Link, Telegram
 
 
 def create_link(world: Telegram, args: Args, bot_id: int, now: float) -> Body:

@@ -15,14 +15,14 @@ from typing import Any
 import pygal
 from pygal.style import Style
 
-from buffettsbot.cli.output import percent, usdt, when
+from buffettsbot.cli.shared.output import percent, usdt, when
 from buffettsbot.core.ledger.statistics import Month, Statistics
 from buffettsbot.core.money import MICRO
 
 # pygal's hook for its plugins is of a kind that Python warns of at every import after it.
 sys.meta_path[:] = [hook for hook in sys.meta_path if hasattr(hook, "find_spec")]
 
-TEMPLATE = files("buffettsbot").joinpath("cli/stats.html")
+TEMPLATE = files("buffettsbot").joinpath("cli/stats/stats.html")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 NARROW, WIDE = (340, 230), (520, 260)
 _DEFAULTS = {"value_formatter": lambda value: f"{value:,.0f}"}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from buffettsbot.http.sandbox.bot import (
+from buffettsbot.http.sandbox.telegram.calls import (
     Args,
     Body,
     bad_request,
@@ -13,7 +13,7 @@ from buffettsbot.http.sandbox.bot import (
     the_group,
     user,
 )
-from buffettsbot.http.sandbox.chats import Group, Telegram
+from buffettsbot.http.sandbox.telegram.world import Group, Telegram
 
 RIGHTS = (
     "can_manage_chat", "can_change_info", "can_delete_messages", "can_invite_users",

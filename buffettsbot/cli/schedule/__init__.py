@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 
 import typer
 
-from buffettsbot.cli.children import Children
-from buffettsbot.cli.options import PAYMENTS, TIMES, command_settings
-from buffettsbot.cli.output import say, when
-from buffettsbot.cli.timetable import Timetable
+from buffettsbot.cli.schedule.children import Children
+from buffettsbot.cli.schedule.timetable import Timetable
+from buffettsbot.cli.shared.options import PAYMENTS, TIMES, command_settings
+from buffettsbot.cli.shared.output import say, when
 from buffettsbot.core.app import open_app, open_chain, utcnow
 from buffettsbot.core.errors import Unavailable
 from buffettsbot.core.settings.settings import Settings, load_settings

@@ -43,12 +43,12 @@ class WrongTurn(Exception):
 
 
 class Typist:
-    """Types commands, each of which is a process of its own; see `demo_typist.py`."""
+    """Types commands, each of which is a process of its own; see `typist.py`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._files = [Path(environment["HOME"], name) for name in ("stdout", "stderr")]
         self._process = subprocess.Popen(  # noqa: S603 -- our own program
-            [sys.executable, "-m", "buffettsbot.cli.demo_typist"],
+            [sys.executable, "-m", "buffettsbot.cli.demo.typist"],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

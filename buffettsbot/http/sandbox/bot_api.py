@@ -6,13 +6,12 @@ from typing import Any
 
 import bottle
 
-from buffettsbot.http.sandbox import invites, members, messages
-from buffettsbot.http.sandbox.bot import Args, Body, TelegramError, read_args
-from buffettsbot.http.sandbox.chats import Telegram
 from buffettsbot.http.sandbox.faults import answer
-from buffettsbot.http.sandbox.replies import Reply
+from buffettsbot.http.sandbox.replies import Reply, dump
 from buffettsbot.http.sandbox.state import Call, SandboxState
-from buffettsbot.http.sandbox.tron import dump
+from buffettsbot.http.sandbox.telegram import invites, members, messages
+from buffettsbot.http.sandbox.telegram.calls import Args, Body, TelegramError, read_args
+from buffettsbot.http.sandbox.telegram.world import Telegram
 
 PATH = re.compile(r"(?P<token>[^/]*)(?:/test)?/(?P<method>[^/]*)/?")
 TOKEN = re.compile(r"\d{1,20}:[A-Za-z0-9_-]+", re.ASCII)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from buffettsbot.cli.files import write_private
-from buffettsbot.cli.options import Json, command_settings, opened
-from buffettsbot.cli.output import (
+from buffettsbot.cli.shared.files import write_private
+from buffettsbot.cli.shared.options import Json, command_settings, opened
+from buffettsbot.cli.shared.output import (
     bar,
     field,
     percent,
@@ -19,7 +19,7 @@ from buffettsbot.cli.output import (
     usdt,
     when,
 )
-from buffettsbot.cli.table import Column
+from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.ledger.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
 from buffettsbot.core.money import to_usdt
 
@@ -69,7 +69,7 @@ def stats(
     app_ = opened(ctx, "timezone", "community")
     found = collect(app_.db, now=app_.now(), zone=app_.settings.timezone, months=months)
     if html:
-        from buffettsbot.cli.stats_page import page  # a plotting library, for pages alone
+        from buffettsbot.cli.stats.page import page  # a plotting library, for pages alone
 
         text = page(found, app_.settings.community)
         if html == "-":

@@ -5,9 +5,9 @@ import secrets
 from dataclasses import replace
 
 from buffettsbot.http.sandbox import spec as read
-from buffettsbot.http.sandbox.chain import USDT, Payment, Transfer, random_address, to_hex
-from buffettsbot.http.sandbox.kinds import KINDS, someone
 from buffettsbot.http.sandbox.spec import ControlError, Spec
+from buffettsbot.http.sandbox.tron.chain import USDT, Payment, Transfer, random_address, to_hex
+from buffettsbot.http.sandbox.tron.kinds import KINDS, someone
 
 FIELDS = {
     "kind", "to", "amount", "from", "hash", "transfers", "confirms_after", "appears_after",

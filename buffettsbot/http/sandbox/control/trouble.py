@@ -6,11 +6,10 @@ import bottle
 
 from buffettsbot.http.sandbox import spec as read
 from buffettsbot.http.sandbox.faults import names
-from buffettsbot.http.sandbox.payments import CHAIN_SERVICES
-from buffettsbot.http.sandbox.replies import Reply
+from buffettsbot.http.sandbox.replies import Reply, dump
 from buffettsbot.http.sandbox.spec import ControlError, Spec
 from buffettsbot.http.sandbox.state import SERVICES, Fault, SandboxState
-from buffettsbot.http.sandbox.tron import dump
+from buffettsbot.http.sandbox.tron.payments import CHAIN_SERVICES
 
 Answer = tuple[int, Any]
 FAULT_FIELDS = {

@@ -9,15 +9,21 @@ from typing import Any
 import bottle
 
 from buffettsbot.http.sandbox import spec as read
-from buffettsbot.http.sandbox.chats import describe
+from buffettsbot.http.sandbox.control.trouble import (
+    Answer,
+    add_fault,
+    clear_faults,
+    set_keys,
+    set_latency,
+)
 from buffettsbot.http.sandbox.faults import names
-from buffettsbot.http.sandbox.invites import follow_link
-from buffettsbot.http.sandbox.kinds import KINDS
-from buffettsbot.http.sandbox.payments import make_payments, schedule
+from buffettsbot.http.sandbox.replies import dump
 from buffettsbot.http.sandbox.spec import ControlError, Spec
 from buffettsbot.http.sandbox.state import SERVICES, SandboxState
-from buffettsbot.http.sandbox.tron import dump
-from buffettsbot.http.sandbox.trouble import Answer, add_fault, clear_faults, set_keys, set_latency
+from buffettsbot.http.sandbox.telegram.invites import follow_link
+from buffettsbot.http.sandbox.telegram.world import describe
+from buffettsbot.http.sandbox.tron.kinds import KINDS
+from buffettsbot.http.sandbox.tron.payments import make_payments, schedule
 
 MOST_AT_ONCE = 100_000
 

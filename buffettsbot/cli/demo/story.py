@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from buffettsbot.cli.demo_stage import WALLET, Stage, WrongTurn
+from buffettsbot.cli.demo.stage import WALLET, Stage, WrongTurn
 from buffettsbot.core.chain.judge import Expectation
 from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.ledger.settle import settle
@@ -15,7 +15,7 @@ MINUTE = timedelta(minutes=1)
 MONTH = timedelta(days=30)
 
 
-def story(stage: Stage) -> None:
+def play_story(stage: Stage) -> None:
     """Play every step. Raises WrongTurn."""
     _opening(stage)
     _outage(stage)

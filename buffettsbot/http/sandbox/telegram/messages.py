@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from buffettsbot.http.sandbox import text as entities
-from buffettsbot.http.sandbox.bot import (
+from buffettsbot.http.sandbox.telegram import text as entities
+from buffettsbot.http.sandbox.telegram.calls import (
     Args,
     Body,
     TelegramError,
@@ -17,7 +17,7 @@ from buffettsbot.http.sandbox.bot import (
     forbidden,
     may_write,
 )
-from buffettsbot.http.sandbox.chats import Telegram
+from buffettsbot.http.sandbox.telegram.world import Telegram
 
 BOT_FLAGS = (
     "can_read_all_group_messages", "supports_inline_queries", "supports_guest_queries",

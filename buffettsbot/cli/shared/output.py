@@ -23,7 +23,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from buffettsbot.cli.table import GAP, Column, cells, fitted, printable, widths_of
+from buffettsbot.cli.shared.table import GAP, Column, cells, fitted, printable, widths_of
 from buffettsbot.core.money import to_usdt
 
 PAGE_ROWS = 500

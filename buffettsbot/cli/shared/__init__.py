@@ -1,0 +1,1 @@
+"""What many commands share: options, output, tables, files."""

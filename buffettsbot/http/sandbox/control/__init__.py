@@ -1,0 +1,1 @@
+"""What developers tell the sandbox, and what it tells them."""
