@@ -666,7 +666,7 @@ claim(db, fake_chain({sys.argv[3]: answer}), EXPECTATION,
 
 
 def test_a_process_killed_while_it_asks_loses_nothing(db: Database, database_url: str) -> None:
-    here = Path(__file__).parent
+    here = Path(__file__).parents[2] / "support"
     process = subprocess.Popen(
         [sys.executable, "-c", _CLAIM, database_url, str(here), HASH],
         stdout=subprocess.PIPE,

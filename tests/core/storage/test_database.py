@@ -149,7 +149,7 @@ def test_processes_that_upgrade_at_once_make_the_tables_once(
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=clean_env(empty_database_url),
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[3],
         )
         for _ in range(2)
     ]

@@ -3,16 +3,27 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from helpers import DAY, MINUTE, NOW, buy, hash_of, in_parallel, member, person, rows, shop, staff
+from helpers import (
+    DAY,
+    MINUTE,
+    NOW,
+    STYLE,
+    buy,
+    hash_of,
+    in_parallel,
+    member,
+    person,
+    rows,
+    shop,
+    staff,
+)
 from sqlalchemy import update
 from sqlmodel import col
 
 from buffettsbot.core.errors import NotAllowed
-from buffettsbot.core.messages.words import Style
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage import leases
 from buffettsbot.core.storage.database import Database
@@ -26,14 +37,6 @@ from buffettsbot.http.sandbox import running_sandbox
 
 TOKEN = "123456:secret-token"
 GROUP = -1001234567890
-STYLE = Style(
-    language="en",
-    zone=ZoneInfo("UTC"),
-    community="our community",
-    support=None,
-    explorer_url="https://tronscan.org/#/transaction/",
-    directory=None,
-)
 
 
 class World:

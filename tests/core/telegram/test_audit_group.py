@@ -11,6 +11,7 @@ from helpers import (
     DAY,
     EXPECTATION,
     NOW,
+    STYLE,
     buy,
     fake_chain,
     hash_of,
@@ -25,7 +26,6 @@ from helpers import (
 from serving import Sandbox, sandboxed
 from sqlalchemy import update
 from sqlmodel import col
-from test_delivery import STYLE
 
 from buffettsbot.core.app import utcnow
 from buffettsbot.core.errors import NotAllowed, Unavailable

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 from sqlmodel import select
@@ -24,6 +25,7 @@ from buffettsbot.core.health.invariants import Finding, find_broken
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.settlement import Outcome
 from buffettsbot.core.members import users
+from buffettsbot.core.messages.words import Style
 from buffettsbot.core.money import from_usdt
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.database import Database
@@ -41,6 +43,14 @@ USDT = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"
 FAKE_USDT = "TLwLTBk5k9nVNM3FK6yP8bXWsu6aTczcag"
 
 EXPECTATION = Expectation(wallet=WALLET, contract=USDT)
+STYLE = Style(
+    language="en",
+    zone=ZoneInfo("UTC"),
+    community="our community",
+    support=None,
+    explorer_url="https://tronscan.org/#/transaction/",
+    directory=None,
+)
 
 # The names that the seed's own env file uses.
 SEED_NAMES = (

@@ -49,7 +49,7 @@ from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Audit, Outbox, Payment, Plan, Subscription, TelegramUser
 
-DATA = Path(__file__).parent / "data" / "django"
+DATA = Path(__file__).parents[2] / "data" / "django"
 MONTH = timedelta(days=30)
 TABLES = (TelegramUser, Plan, Subscription, Payment, Outbox, Audit)
 

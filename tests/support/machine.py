@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".host"
 ROOTFS = HOME / "machine"
 CHECKOUT = "/root/buffettsbot"  # this checkout, inside

@@ -35,7 +35,7 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import IO, Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEADER = 8
 LONGEST_NAME = 120
 PAUSE = 180.0  # seconds in which every lease of the dead ends
