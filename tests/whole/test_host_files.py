@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,23 @@ def test_every_loosened_line_says_why() -> None:
     for line in ("UMask=0007", "SystemCallFilter=sched_setaffinity", "RestrictAddressFamilies="):
         above = text[: text.index(f"\n{line}")].rpartition("\n\n")[2]
         assert "# Loosened: " in above, line
+
+
+@needs["systemd-analyze"]
+@pytest.mark.parametrize("name", ["settle", "deliver"])
+def test_a_pass_of_each_minute_misses_none_as_summer_time_ends(name: str) -> None:
+    text = (SYSTEMD / f"buffettsbot-{name}.timer").read_text("utf-8")
+    (calendar,) = re.findall(r"^OnCalendar=(.+)$", text, re.MULTILINE)
+    command = ["systemd-analyze", "calendar", "--iterations=130", calendar]
+    done = subprocess.run(
+        [*command, "--base-time=2026-10-25 00:00:00 UTC"],
+        env={"TZ": "Europe/Berlin", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.findall(r"\(in UTC\): \w+ (\S+ \S+) UTC", done.stdout)
+    times = [datetime.fromisoformat(each) for each in found]
+    assert len(times) == 130
+    gaps = {later - earlier for earlier, later in zip(times, times[1:], strict=False)}
+    assert gaps == {timedelta(minutes=1)}
