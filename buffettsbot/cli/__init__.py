@@ -62,9 +62,9 @@ class Root(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             module = import_module(f"buffettsbot.cli.{_MODULES.get(name or '', name)}")
-            for registered in module.app.registered_commands:
+            for registered in module.commands.registered_commands:
                 registered.cls = Command
-            command = typer.main.get_command(module.app)
+            command = typer.main.get_command(module.commands)
             command.name = name
         return name, command, rest
 
@@ -73,7 +73,7 @@ class Root(TyperGroup):
         try:
             return self._run(ctx)
         except BuffettsbotError as error:
-            raise _complained(error, ctx) from None
+            raise _complain(error, ctx) from None
         except BrokenPipeError:  # `| head` has seen enough
             _forget_stdout()
             raise typer.Exit(0) from None
@@ -82,7 +82,7 @@ class Root(TyperGroup):
                 raise
             _forget_stdout()
             full = Unavailable("The output cannot be written: the disk is full. Make room first.")
-            raise _complained(full, ctx) from None
+            raise _complain(full, ctx) from None
 
     def _run(self, ctx: Any) -> Any:
         """Run a command, and see to it that all of its output has left."""
@@ -99,7 +99,7 @@ def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _complained(error: BuffettsbotError, ctx: typer.Context) -> typer.Exit:
+def _complain(error: BuffettsbotError, ctx: typer.Context) -> typer.Exit:
     """Say what is wrong, in JSON where that was asked for; return how to end."""
     if "json" in ctx.meta:
         typer.echo(json.dumps({"error": error.slug, "message": str(error)}), err=True)

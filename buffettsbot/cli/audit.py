@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.shared.options import Csv, Json, Limit, command_settings, opened
+from buffettsbot.cli.shared.options import Csv, Json, Limit, command_settings, open_for
 from buffettsbot.cli.shared.output import field, moment, picked, show_rows
 from buffettsbot.core.errors import Invalid, NotFound
 from buffettsbot.core.hashes import parse_hash
@@ -14,12 +14,12 @@ from buffettsbot.core.storage.audit import list_audit
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Audit
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 FIELDS = tuple(Audit.model_fields)
 
 
-@app.command()
+@commands.command()
 def audit(
     ctx: typer.Context,
     actor: Annotated[
@@ -36,17 +36,17 @@ def audit(
     as_csv: Csv = False,
 ) -> None:
     """Show who changed what through the command line, the newest first."""
-    app_ = opened(ctx, "timezone")
+    app = open_for(ctx, "timezone")
     columns = (
-        moment("when", "at", app_.settings.timezone),
+        moment("when", "at", app.settings.timezone),
         field("who", "actor"),
         field("what", "action"),
         field("subject", "subject", cut=True),
         field("detail", "detail", cut=True),
     )
     if subject is not None:
-        subject = _subject(app_.db, subject)
-    changes = list_audit(app_.db, actor=actor, subject=subject, limit=limit)
+        subject = _subject(app.db, subject)
+    changes = list_audit(app.db, actor=actor, subject=subject, limit=limit)
     show_rows(
         (picked(change, FIELDS) for change in changes),
         columns,

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.cli.imported import show_imported
-from buffettsbot.cli.shared.options import TIMES, Json, Yes, actor, confirm, group_settings, opened
+from buffettsbot.cli.shared.options import (
+    TIMES,
+    Json,
+    Yes,
+    actor,
+    confirm,
+    group_settings,
+    open_for,
+)
 from buffettsbot.cli.shared.output import (
     field,
     progress,
@@ -25,13 +33,13 @@ from buffettsbot.core.health.invariants import find_broken
 from buffettsbot.core.storage import migrations
 from buffettsbot.core.storage.database import SCHEMA_VERSION
 
-app = typer.Typer(help="The database.", **group_settings)
+commands = typer.Typer(help="The database.", **group_settings)
 
 
-@app.command()
+@commands.command()
 def upgrade(ctx: typer.Context, as_json: Json = False) -> None:
     """Bring the data to this version's form; safe to repeat."""
-    before, after = migrations.upgrade(opened(ctx, prepared=False).db)
+    before, after = migrations.upgrade(open_for(ctx, prepared=False).db)
     if as_json:
         show_object({"before": before, "after": after})
     elif before == after:
@@ -40,10 +48,10 @@ def upgrade(ctx: typer.Context, as_json: Json = False) -> None:
         say(f"The database was brought from {before or 'nothing'} to {after}.")
 
 
-@app.command()
+@commands.command()
 def status(ctx: typer.Context, as_json: Json = False) -> None:
     """Show where the data is and which form it has."""
-    db = opened(ctx, prepared=False).db
+    db = open_for(ctx, prepared=False).db
     found = db.version()
     data: dict[str, Any] = {
         "database": db.engine.url.render_as_string(hide_password=True),
@@ -66,7 +74,7 @@ def status(ctx: typer.Context, as_json: Json = False) -> None:
         db.check_version()
 
 
-@app.command("import-django")
+@commands.command("import-django")
 def import_django(
     ctx: typer.Context,
     url: Annotated[
@@ -84,15 +92,15 @@ def import_django(
     password is better kept in ~/.pgpass than in the URL, where other users of this machine may see
     it.
     """
-    app_ = opened(ctx)
+    app = open_for(ctx)
 
     def bring(*, rehearse: bool) -> Imported:
         with open_original(url) as original, progress("importing") as watch:
             return bring_all(
-                app_.db,
+                app.db,
                 original,
                 actor=actor(),
-                now=app_.now(),
+                now=app.now(),
                 dry_run=rehearse,
                 watch=watch,
             )
@@ -108,14 +116,14 @@ def import_django(
     show_imported(bring(rehearse=False), as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def check(ctx: typer.Context, as_json: Json = False) -> None:
     """Test the promises on the data; changes nothing.
 
     Names each row that breaks one. Exit code 0 when all hold, 4 when any does not.
     """
-    app_ = opened(ctx)
-    found = [asdict(finding) for finding in find_broken(app_.db, now=app_.now())]
+    app = open_for(ctx)
+    found = [asdict(finding) for finding in find_broken(app.db, now=app.now())]
     if as_json:
         show_object({"clean": not found, "findings": found})
     elif not found:
@@ -128,7 +136,7 @@ def check(ctx: typer.Context, as_json: Json = False) -> None:
     raise typer.Exit(4 if found else 0)
 
 
-@app.command()
+@commands.command()
 def backup(
     ctx: typer.Context,
     file: Annotated[
@@ -154,8 +162,8 @@ def backup(
     """
     if rotate is not None and not file.is_dir():
         raise typer.BadParameter("it needs a directory that exists", param_hint="'--rotate'")
-    app_ = opened(ctx, prepared=False)
-    made = backups.back_up(app_.db, file, now=app_.now(), keep=rotate, overwrite=overwrite)
+    app = open_for(ctx, prepared=False)
+    made = backups.back_up(app.db, file, now=app.now(), keep=rotate, overwrite=overwrite)
     if as_json:
         removed = [str(path) for path in made.removed]
         show_object(_about(made.file, made.archive) | {"removed": removed})
@@ -163,7 +171,7 @@ def backup(
         say(f"All data ({_counted(made.archive)}) are in {made.file}")
 
 
-@app.command()
+@commands.command()
 def restore(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
@@ -177,17 +185,17 @@ def restore(
     that you made yourself: one for PostgreSQL is a script, and what it says is done with your
     rights.
     """
-    app_ = opened(ctx, *TIMES, prepared=False)
-    archive = backups.examine(app_.db, file)
-    made = when(archive.created_at, app_.settings.timezone)
+    app = open_for(ctx, *TIMES, prepared=False)
+    archive = backups.examine(app.db, file)
+    made = when(archive.created_at, app.settings.timezone)
     if not yes:
-        target = app_.db.engine.url.render_as_string(hide_password=True)
+        target = app.db.engine.url.render_as_string(hide_password=True)
         confirm(
             f"Replace everything in {target} by the backup of {made} ({_counted(archive)})? "
             "What was written since is lost.",
             as_json=as_json,
         )
-    backups.restore(app_.db, file, now=app_.now(), actor=actor())
+    backups.restore(app.db, file, now=app.now(), actor=actor())
     if as_json:
         show_object(_about(file, archive))
     else:

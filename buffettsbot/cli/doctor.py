@@ -10,7 +10,7 @@ from buffettsbot.core.app import utcnow
 from buffettsbot.core.health.doctor import examine
 from buffettsbot.core.health.findings import FAILED, OK, UNKNOWN, WARNING, exit_code
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 MARKS = {
     OK: ("✓", "green"),
@@ -20,7 +20,7 @@ MARKS = {
 }
 
 
-@app.command()
+@commands.command()
 def doctor(as_json: Json = False) -> None:
     """Check everything, and say what to do where something is wrong; changes nothing.
 

@@ -18,7 +18,7 @@ from buffettsbot.core.settings.settings import Settings, load_settings, malforme
 from buffettsbot.core.storage import migrations
 from buffettsbot.core.telegram import bot as telegram
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 Text = str | None
 NONE = "none"
@@ -33,7 +33,7 @@ QUESTIONS = {
 }
 
 
-@app.command()
+@commands.command()
 def init(
     ctx: typer.Context,
     env_file: Annotated[
@@ -90,10 +90,10 @@ def init(
     if not as_json:
         _tell(draft)
     settings = load_settings(path)
-    app_ = open_app(settings, prepared=False)
-    ctx.call_on_close(app_.db.close)
-    before, after = migrations.upgrade(app_.db)
-    where = app_.db.engine.url.render_as_string(hide_password=True)
+    app = open_app(settings, prepared=False)
+    ctx.call_on_close(app.db.close)
+    before, after = migrations.upgrade(app.db)
+    where = app.db.engine.url.render_as_string(hide_password=True)
     if as_json:
         changed = sorted(f"{PREFIX}{name.upper()}" for name in draft.changes)
         show_object(

@@ -15,7 +15,7 @@ from buffettsbot.core.messages import render as messages
 from buffettsbot.core.messages.words import LANGUAGES
 from buffettsbot.core.settings.settings import load_settings
 
-app = typer.Typer(help="What people are told.", **group_settings)
+commands = typer.Typer(help="What people are told.", **group_settings)
 
 Language = Annotated[
     str | None, typer.Option("--language", metavar="en|ru", help="Instead of the configured one.")
@@ -31,7 +31,7 @@ _STYLES = {
 }  # fmt: skip
 
 
-@app.command()
+@commands.command()
 def preview(name: Name = None, language: Language = None, as_json: Json = False) -> None:
     """Show messages as they would be sent, with sample data."""
     style = style_of(load_settings())
@@ -49,7 +49,7 @@ def preview(name: Name = None, language: Language = None, as_json: Json = False)
         say(warning, label="warning", style="yellow")
 
 
-@app.command()
+@commands.command()
 def check(as_json: Json = False) -> None:
     """Find what is broken in your own texts and pictures. Exit code 4 when something is."""
     style = style_of(load_settings())

@@ -14,7 +14,7 @@ from buffettsbot.cli.shared.options import (
     by,
     confirm,
     group_settings,
-    opened,
+    open_for,
 )
 from buffettsbot.cli.shared.output import field, handle, moment, picked, say, show_object, show_rows
 from buffettsbot.core.app import App
@@ -23,7 +23,7 @@ from buffettsbot.core.members import users
 from buffettsbot.core.outbox import by_hand
 from buffettsbot.core.storage.models import OUTBOX_STATUSES, Outbox
 
-app = typer.Typer(help="What the world is told.", **group_settings)
+commands = typer.Typer(help="What the world is told.", **group_settings)
 
 FIELDS = tuple(Outbox.model_fields)
 
@@ -45,7 +45,7 @@ def _status(value: str | None) -> str | None:
     return value
 
 
-@app.command("list")
+@commands.command("list")
 def list_(
     ctx: typer.Context,
     status: Annotated[
@@ -57,16 +57,16 @@ def list_(
     as_csv: Csv = False,
 ) -> None:
     """List what was queued and sent, the newest first."""
-    app_ = opened(ctx, "timezone")
+    app = open_for(ctx, "timezone")
     columns = (
         field("id", "id", right=True),
         field("kind", "kind"),
         field("chat", "chat_id", right=True),
         field("status", "status", coloured=True),
-        moment("queued", "created_at", app_.settings.timezone),
+        moment("queued", "created_at", app.settings.timezone),
         field("error", "error", cut=True),
     )
-    messages = by_hand.list_outbox(app_.db, status=status, limit=limit)
+    messages = by_hand.list_outbox(app.db, status=status, limit=limit)
     show_rows(
         (picked(message, FIELDS) for message in messages),
         columns,
@@ -77,29 +77,29 @@ def list_(
     )
 
 
-@app.command()
+@commands.command()
 def requeue(ctx: typer.Context, number: Number, as_json: Json = False) -> None:
     """Send a message again that failed, was cancelled, or was sent."""
-    app_ = opened(ctx)
-    message = by_hand.requeue(app_.db, number, now=app_.now(), by=by(app_))
+    app = open_for(ctx)
+    message = by_hand.requeue(app.db, number, now=app.now(), by=by(app))
     _show(message, "is queued again", as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def cancel(ctx: typer.Context, number: Number, yes: Yes = False, as_json: Json = False) -> None:
     """Take back a message that is queued."""
-    app_ = opened(ctx)
+    app = open_for(ctx)
     if not yes:
-        message = by_hand.queued_message(app_.db, number)
-        who = _who(app_, message.chat_id)
+        message = by_hand.queued_message(app.db, number)
+        who = _who(app, message.chat_id)
         confirm(f"Take back message {number}, {message.kind} for {who}?", as_json=as_json)
-    message = by_hand.cancel_one(app_.db, number, by=by(app_))
+    message = by_hand.cancel_one(app.db, number, by=by(app))
     _show(message, "is cancelled", as_json=as_json)
 
 
-def _who(app_: App, chat_id: int) -> str:
+def _who(app: App, chat_id: int) -> str:
     with suppress(UnknownUser):
-        return handle(users.show_user(app_.db, chat_id).telegram_username, chat_id)
+        return handle(users.show_user(app.db, chat_id).telegram_username, chat_id)
     return str(chat_id)
 
 

@@ -16,7 +16,7 @@ from buffettsbot.cli.shared.options import (
     Limit,
     at_most,
     group_settings,
-    opened,
+    open_for,
     parse_time,
 )
 from buffettsbot.cli.shared.output import (
@@ -50,7 +50,7 @@ from buffettsbot.core.telegram.delivery import count_due, list_due
 from buffettsbot.core.telegram.delivery import deliver as send_messages
 from buffettsbot.core.telegram.group_audit import audit_group as compare_group
 
-app = typer.Typer(help="What the timers run.", **group_settings)
+commands = typer.Typer(help="What the timers run.", **group_settings)
 
 WORDS = 4096
 
@@ -60,12 +60,12 @@ At = Annotated[
 ]
 
 
-@app.callback()
+@commands.callback()
 def group() -> None:
     """What the timers run. Every pass is safe to repeat, to race and to kill."""
 
 
-@app.command()
+@commands.command()
 def settle(
     ctx: typer.Context,
     dry_run: DryRun = False,
@@ -74,13 +74,13 @@ def settle(
     as_json: Json = False,
 ) -> None:
     """Ask the chain again about pending payments that are due."""
-    app_, now = _begun(ctx, at, dry_run, *PAYMENTS)
-    chain, expectation = open_chain(app_.settings), expectation_of(app_.settings)
+    app, now = _begun(ctx, at, dry_run, *PAYMENTS)
+    chain, expectation = open_chain(app.settings), expectation_of(app.settings)
 
     def work() -> Report:
         with progress("settling") as watch:
             return settle_payments(
-                app_.db,
+                app.db,
                 chain,
                 expectation,
                 now=now,
@@ -93,14 +93,14 @@ def settle(
         columns = (
             hash_column(),
             field("customer", "customer_id", right=True),
-            moment("claimed", "claimed_at", app_.settings.timezone),
+            moment("claimed", "claimed_at", app.settings.timezone),
             field("reason", "reason"),
         )
         _rehearse("settle", work().items, columns, as_json=as_json)
-    finish(recorded(app_.db, app_.now, "settle", work), as_json=as_json)
+    finish(recorded(app.db, app.now, "settle", work), as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def remind(
     ctx: typer.Context,
     dry_run: DryRun = False,
@@ -109,13 +109,13 @@ def remind(
     as_json: Json = False,
 ) -> None:
     """Queue the reminders that are due: each once, the right one."""
-    app_, now = _begun(ctx, at, dry_run, "reminder_days")
-    days = app_.settings.reminder_days
+    app, now = _begun(ctx, at, dry_run, "reminder_days")
+    days = app.settings.reminder_days
 
     def work() -> Report:
         with progress("reminding") as watch:
             return send_reminders(
-                app_.db,
+                app.db,
                 now=now,
                 days=days,
                 limit=limit,
@@ -123,14 +123,14 @@ def remind(
             )
 
     if dry_run:
-        due = islice(due_reminders(app_.db, now=now, days=days), limit)
+        due = islice(due_reminders(app.db, now=now, days=days), limit)
         rows = ({"days": threshold} | asdict(member) for member, threshold in due)
-        columns = (field("days", "days", right=True), *_member_columns(app_))
+        columns = (field("days", "days", right=True), *_member_columns(app))
         _rehearse("remind", rows, columns, as_json=as_json)
-    finish(recorded(app_.db, app_.now, "remind", work), as_json=as_json)
+    finish(recorded(app.db, app.now, "remind", work), as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def expire(
     ctx: typer.Context,
     dry_run: DryRun = False,
@@ -142,27 +142,27 @@ def expire(
     as_json: Json = False,
 ) -> None:
     """End the memberships whose time is up."""
-    app_, now = _begun(ctx, at, dry_run, "expire_guard", "group_id")
+    app, now = _begun(ctx, at, dry_run, "expire_guard", "group_id")
 
     def work() -> Report:
         with progress("ending") as watch:
             return end_memberships(
-                app_.db,
+                app.db,
                 now=now,
-                guard=app_.settings.expire_guard,
-                group=app_.settings.group_id is not None,
+                guard=app.settings.expire_guard,
+                group=app.settings.group_id is not None,
                 force=force,
                 limit=limit,
                 watch=lambda report: watch(report.done, report.due),
             )
 
     if dry_run:
-        rows = map(asdict, due_expiries(app_.db, now=now, limit=limit))
-        _rehearse("expire", rows, _member_columns(app_), as_json=as_json)
-    finish(recorded(app_.db, app_.now, "expire", work), as_json=as_json)
+        rows = map(asdict, due_expiries(app.db, now=now, limit=limit))
+        _rehearse("expire", rows, _member_columns(app), as_json=as_json)
+    finish(recorded(app.db, app.now, "expire", work), as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def deliver(
     ctx: typer.Context,
     dry_run: DryRun = False,
@@ -171,33 +171,33 @@ def deliver(
     as_json: Json = False,
 ) -> None:
     """Send what waits in the outbox, at Telegram's speed."""
-    app_, now = _begun(ctx, at, dry_run)
+    app, now = _begun(ctx, at, dry_run)
     if dry_run:
         columns = (
             field("id", "id", right=True),
             field("kind", "kind"),
             field("chat", "chat_id", right=True),
-            moment("queued", "created_at", app_.settings.timezone),
+            moment("queued", "created_at", app.settings.timezone),
         )
-        _rehearse("deliver", list_due(app_.db, now, limit), columns, as_json=as_json)
-    telegram, style = open_telegram(app_.settings), style_of(app_.settings)
+        _rehearse("deliver", list_due(app.db, now, limit), columns, as_json=as_json)
+    telegram, style = open_telegram(app.settings), style_of(app.settings)
 
     def work() -> Report:
-        total = count_due(app_.db, now)
+        total = count_due(app.db, now)
         with progress("sending") as watch:
             return send_messages(
-                app_.db,
+                app.db,
                 telegram,
                 style,
-                clock=app_.now,
+                clock=app.now,
                 limit=limit,
                 watch=lambda report: watch(report.due, max(total, report.due)),
             )
 
-    finish(recorded(app_.db, app_.now, "deliver", work), as_json=as_json)
+    finish(recorded(app.db, app.now, "deliver", work), as_json=as_json)
 
 
-@app.command("audit-group")
+@commands.command("audit-group")
 def audit_group(
     ctx: typer.Context,
     fix: Annotated[
@@ -222,25 +222,25 @@ def audit_group(
     if (force or limit) and not fix:
         option = "'--force'" if force else "'--limit'"
         raise typer.BadParameter("it is about what --fix mends", param_hint=option)
-    app_ = opened(ctx, *TIMES, "expire_guard")
-    telegram = open_group(app_.settings)
+    app = open_for(ctx, *TIMES, "expire_guard")
+    telegram = open_group(app.settings)
 
     def work() -> Report:
         with progress("asking") as watch:
             return compare_group(
-                app_.db,
+                app.db,
                 telegram,
-                clock=app_.now,
-                guard=app_.settings.expire_guard,
+                clock=app.now,
+                guard=app.settings.expire_guard,
                 fix=fix,
                 force=force,
                 limit=limit,
                 watch=watch,
             )
 
-    report = recorded(app_.db, app_.now, "audit-group", work)
+    report = recorded(app.db, app.now, "audit-group", work)
     if not as_json:
-        zone = app_.settings.timezone
+        zone = app.settings.timezone
         columns = (
             person(),
             Column("ends", lambda row: when(row["end_date"], zone, "%d %b %Y"), yields=3),
@@ -255,17 +255,17 @@ def audit_group(
     finish(report, as_json=as_json, with_items=True)
 
 
-@app.command()
+@commands.command()
 def failed(
     ctx: typer.Context,
     unit: Annotated[str, typer.Argument(metavar="UNIT", help="What has failed.")],
     as_json: Json = False,
 ) -> None:
     """Tell the staff that a unit of systemd has failed. Stdin says why; once an hour for each."""
-    app_ = opened(ctx, *TIMES)
-    raise_alarm(app_.db, unit=unit, error=_said_on_stdin(), now=app_.now())
-    telegram, style = open_telegram(app_.settings), style_of(app_.settings)
-    report = send_messages(app_.db, telegram, style, clock=app_.now)
+    app = open_for(ctx, *TIMES)
+    raise_alarm(app.db, unit=unit, error=_said_on_stdin(), now=app.now())
+    telegram, style = open_telegram(app.settings), style_of(app.settings)
+    report = send_messages(app.db, telegram, style, clock=app.now)
     finish(report, as_json=as_json)
 
 
@@ -278,12 +278,12 @@ def _begun(ctx: typer.Context, at: str | None, dry_run: bool, *needed: str) -> t
         raise typer.BadParameter(
             "it looks into the future, so it needs --dry-run", param_hint="'--at'"
         )
-    app_ = opened(ctx, *TIMES, *needed)
-    return app_, parse_time(at, app_.settings) if at else app_.now()
+    app = open_for(ctx, *TIMES, *needed)
+    return app, parse_time(at, app.settings) if at else app.now()
 
 
-def _member_columns(app_: App) -> tuple[Column, ...]:
-    return person(), field("plan", "plan"), moment("ends", "end_date", app_.settings.timezone)
+def _member_columns(app: App) -> tuple[Column, ...]:
+    return person(), field("plan", "plan"), moment("ends", "end_date", app.settings.timezone)
 
 
 def _rehearse(

@@ -17,7 +17,7 @@ from buffettsbot.cli.shared.options import (
     actor,
     confirm,
     group_settings,
-    opened,
+    open_for,
 )
 from buffettsbot.cli.shared.output import (
     field,
@@ -38,7 +38,7 @@ from buffettsbot.core.ledger.decisions import decide_by_hand
 from buffettsbot.core.money import to_usdt
 from buffettsbot.core.storage.models import PAYMENT_STATUSES
 
-app = typer.Typer(help="The ledger of every hash ever claimed.", **group_settings)
+commands = typer.Typer(help="The ledger of every hash ever claimed.", **group_settings)
 
 FIELDS = (
     "id",
@@ -68,7 +68,7 @@ def _status(value: str | None) -> str | None:
     return value
 
 
-@app.command("list")
+@commands.command("list")
 def list_(
     ctx: typer.Context,
     status: Annotated[
@@ -80,9 +80,9 @@ def list_(
     as_csv: Csv = False,
 ) -> None:
     """List the ledger, the newest first."""
-    app_ = opened(ctx, *TIMES)
+    app = open_for(ctx, *TIMES)
     columns = (
-        moment("claimed", "claimed_at", app_.settings.timezone, yields=4),
+        moment("claimed", "claimed_at", app.settings.timezone, yields=4),
         person(id_field="customer_id"),
         field("plan", "plan", yields=3),
         field("amount", "amount", right=True, yields=5),
@@ -91,7 +91,7 @@ def list_(
         hash_column(yields=1),
     )
     show_rows(
-        map(as_row, payments.list_payments(app_.db, status=status, limit=limit)),
+        map(as_row, payments.list_payments(app.db, status=status, limit=limit)),
         columns,
         as_json=as_json,
         as_csv=as_csv,
@@ -101,7 +101,7 @@ def list_(
     )
 
 
-@app.command()
+@commands.command()
 def show(
     ctx: typer.Context,
     transaction_hash: Hash,
@@ -111,13 +111,13 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a payment, and whoever else claimed its hash."""
-    app_ = opened(ctx, *TIMES)
-    first, *others = payments.show_payment(app_.db, transaction_hash)
+    app = open_for(ctx, *TIMES)
+    first, *others = payments.show_payment(app.db, transaction_hash)
     row = as_row(first) | ({"evidence": first["evidence"]} if evidence else {})
     if as_json:
         show_object(row | {"other_claims": [as_row(other) for other in others]})
         return
-    zone = app_.settings.timezone
+    zone = app.settings.timezone
     show_lines(
         [
             ("hash", row["transaction_hash"]),
@@ -138,7 +138,7 @@ def show(
         show_object({"evidence": first["evidence"]})
 
 
-@app.command()
+@commands.command()
 def approve(
     ctx: typer.Context, transaction_hash: Hash, yes: Yes = False, as_json: Json = False
 ) -> None:
@@ -146,7 +146,7 @@ def approve(
     _decide(ctx, transaction_hash, "", accept=True, yes=yes, as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def reject(
     ctx: typer.Context,
     transaction_hash: Hash,
@@ -167,20 +167,20 @@ def _decide(
     yes: bool,
     as_json: bool,
 ) -> None:
-    app_ = opened(ctx, "timezone")
-    claim = payments.open_payment(app_.db, transaction_hash)
+    app = open_for(ctx, "timezone")
+    claim = payments.open_payment(app.db, transaction_hash)
     if not yes:
         confirm(f"{'Accept' if accept else 'Refuse'} {_in_short(claim)}?", as_json=as_json)
     decide_by_hand(
-        app_.db,
+        app.db,
         transaction_hash=transaction_hash,
         accept=accept,
         actor=actor(),
-        now=app_.now(),
+        now=app.now(),
         why=why,
         seen=claim["id"],
     )
-    decided = as_row(payments.show_payment(app_.db, transaction_hash)[0])
+    decided = as_row(payments.show_payment(app.db, transaction_hash)[0])
     if as_json:
         show_object(decided)
     else:

@@ -12,13 +12,13 @@ from buffettsbot.cli.shared.options import (
     by,
     confirm,
     group_settings,
-    opened,
+    open_for,
 )
 from buffettsbot.cli.shared.output import field, picked, say, show_object, show_rows
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.models import Plan
 
-app = typer.Typer(help="What is on sale.", **group_settings)
+commands = typer.Typer(help="What is on sale.", **group_settings)
 
 
 def _price(text: str) -> int:
@@ -38,10 +38,10 @@ COLUMNS = (
 )
 
 
-@app.command("list")
+@commands.command("list")
 def list_(ctx: typer.Context, as_json: Json = False, as_csv: Csv = False) -> None:
     """List the plans, retired ones included."""
-    rows = (picked(plan, FIELDS) for plan in plans.list_plans(opened(ctx).db))
+    rows = (picked(plan, FIELDS) for plan in plans.list_plans(open_for(ctx).db))
     show_rows(
         rows,
         COLUMNS,
@@ -52,30 +52,30 @@ def list_(ctx: typer.Context, as_json: Json = False, as_csv: Csv = False) -> Non
     )
 
 
-@app.command()
+@commands.command()
 def create(ctx: typer.Context, period: Period, price: Price, as_json: Json = False) -> None:
     """Put a period on sale."""
-    app_ = opened(ctx)
-    plan = plans.create_plan(app_.db, period=period, price=price, by=by(app_))
+    app = open_for(ctx)
+    plan = plans.create_plan(app.db, period=period, price=price, by=by(app))
     _show(plan, f"{plan.period} is on sale for {plan.price} USDT.", as_json=as_json)
 
 
-@app.command("set-price")
+@commands.command("set-price")
 def set_price(ctx: typer.Context, period: Period, price: Price, as_json: Json = False) -> None:
     """Change a price; claims made before keep the price they saw."""
-    app_ = opened(ctx)
-    plan = plans.set_price(app_.db, period=period, price=price, by=by(app_))
+    app = open_for(ctx)
+    plan = plans.set_price(app.db, period=period, price=price, by=by(app))
     _show(plan, f"{plan.period} costs {plan.price} USDT from now on.", as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def retire(ctx: typer.Context, period: Period, yes: Yes = False, as_json: Json = False) -> None:
     """Take a period off sale; memberships that run are not touched."""
-    app_ = opened(ctx)
+    app = open_for(ctx)
     if not yes:
-        standing = plans.find_plan(app_.db, period)
+        standing = plans.find_plan(app.db, period)
         confirm(f"Take {standing.period} for {standing.price} USDT off sale?", as_json=as_json)
-    plan = plans.retire_plan(app_.db, period=period, by=by(app_))
+    plan = plans.retire_plan(app.db, period=period, by=by(app))
     _show(plan, f"{plan.period} is off sale.", as_json=as_json)
 
 

@@ -10,12 +10,12 @@ from buffettsbot.core.settings.values import parse_bind
 from buffettsbot.http.sandbox import make_sandbox
 from buffettsbot.http.server import Server
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 THREADS = 64
 
 
-@app.command()
+@commands.command()
 def sandbox(
     bind: Annotated[str, typer.Option(help="Listen here: host:port.")] = "127.0.0.1:8900",
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.shared.options import PAYMENTS, TIMES, command_settings, opened
+from buffettsbot.cli.shared.options import PAYMENTS, TIMES, command_settings, open_for
 from buffettsbot.cli.shared.output import say
 from buffettsbot.core.app import App, open_chain, open_telegram, style_of
 from buffettsbot.core.errors import NotAllowed
@@ -22,21 +22,21 @@ from buffettsbot.http.courier import Courier
 from buffettsbot.http.notify import Watchdog, notify
 from buffettsbot.http.server import Server
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 THREADS = 48
 CHAIN_SLOTS = 36
 TELEGRAM_SLOTS = 6
 
 
-@app.command()
+@commands.command()
 def serve(
     ctx: typer.Context,
     bind: Annotated[str | None, typer.Option(help="Listen here: host:port or unix:/path.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
 ) -> None:
     """Serve the HTTP API until SIGTERM; requests in flight are finished."""
-    app_ = opened(ctx, "bind", "api_token", *TIMES, *PAYMENTS)
+    app_ = open_for(ctx, "bind", "api_token", *TIMES, *PAYMENTS)
     place = _place(bind, app_.settings)
     _log_to_stderr(quiet=quiet)
     _keep_to_one_core()

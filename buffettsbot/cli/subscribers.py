@@ -22,7 +22,7 @@ from buffettsbot.cli.shared.options import (
     by,
     confirm,
     group_settings,
-    opened,
+    open_for,
     parse_time,
 )
 from buffettsbot.cli.shared.output import (
@@ -51,7 +51,7 @@ from buffettsbot.core.settings.values import parse_duration
 from buffettsbot.core.storage import models
 from buffettsbot.core.storage.models import TelegramUser
 
-app = typer.Typer(help="Who is in.", **group_settings)
+commands = typer.Typer(help="Who is in.", **group_settings)
 
 FIELDS = tuple(column.name for column in fields(Member))
 USER_FIELDS = tuple(TelegramUser.model_fields)
@@ -74,7 +74,7 @@ def _within(value: str | None) -> str | None:
     return value
 
 
-@app.command("list")
+@commands.command("list")
 def list_(
     ctx: typer.Context,
     status: Annotated[
@@ -93,10 +93,10 @@ def list_(
         raise typer.BadParameter(
             "it is about what still runs, so not with --status expired", param_hint="'--within'"
         )
-    app_ = opened(ctx, *TIMES)
+    app = open_for(ctx, *TIMES)
     members = memberships.list_members(
-        app_.db,
-        now=app_.now(),
+        app.db,
+        now=app.now(),
         status=status,
         within=parse_duration(within) if within else None,
         plan=parse_period(plan) if plan else None,
@@ -106,7 +106,7 @@ def list_(
         person(),
         field("plan", "plan"),
         Column("price", _price, right=True, yields=2),
-        moment("ends", "end_date", app_.settings.timezone),
+        moment("ends", "end_date", app.settings.timezone),
         field("status", "status", coloured=True),
         field("in group", "at_private_group"),
     )
@@ -126,25 +126,25 @@ def _price(row: Mapping[str, Any]) -> str:
     return "–" if row["price"] is None else str(row["price"])
 
 
-@app.command()
+@commands.command()
 def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
     """Show a person's membership, payments, and what they were sent."""
-    app_ = opened(ctx, *TIMES)
-    user = users.show_user(app_.db, who)
-    member = memberships.find_member(app_.db, user.chat_id, now=app_.now())
+    app = open_for(ctx, *TIMES)
+    user = users.show_user(app.db, who)
+    member = memberships.find_member(app.db, user.chat_id, now=app.now())
     ledger = [
         payment_row(entry)
-        for entry in islice(payments.list_payments(app_.db, customer_id=user.chat_id), 50)
+        for entry in islice(payments.list_payments(app.db, customer_id=user.chat_id), 50)
     ]
     messages = [
-        picked(message, MESSAGE_FIELDS) for message in by_hand.for_chat(app_.db, user.chat_id)
+        picked(message, MESSAGE_FIELDS) for message in by_hand.for_chat(app.db, user.chat_id)
     ]
     if as_json:
         membership = asdict(member) if member else None
         data: dict[str, Any] = {"user": picked(user, USER_FIELDS), "membership": membership}
         show_object(data | {"payments": ledger, "messages": messages})
         return
-    zone = app_.settings.timezone
+    zone = app.settings.timezone
     facts = [("user", f"{handle(user.telegram_username, user.chat_id)} ({user.chat_id})")]
     if member is None:
         facts.append(("membership", "none yet"))
@@ -174,7 +174,7 @@ def _plan(member: Member) -> str:
     return f"{member.plan} (granted)" if member.plan else "granted"
 
 
-@app.command()
+@commands.command()
 def claim(
     ctx: typer.Context,
     who: Person,
@@ -183,16 +183,16 @@ def claim(
     as_json: Json = False,
 ) -> None:
     """Sell a membership for a hash. Exits 0 when it is sold, 4 when refused, 5 when not yet."""
-    app_ = opened(ctx, *TIMES, *PAYMENTS)
+    app = open_for(ctx, *TIMES, *PAYMENTS)
     outcome = claims.claim(
-        app_.db,
-        open_chain(app_.settings),
-        expectation_of(app_.settings),
+        app.db,
+        open_chain(app.settings),
+        expectation_of(app.settings),
         person=who,
         period=period,
         transaction_hash=transaction_hash,
-        now=app_.now(),
-        by=by(app_),
+        now=app.now(),
+        by=by(app),
     )
     if as_json:
         bought = {
@@ -206,11 +206,11 @@ def claim(
     else:
         say_verdict(outcome.verdict)
         if outcome.end_date is not None:
-            say(f"The membership runs until {when(outcome.end_date, app_.settings.timezone)}.")
+            say(f"The membership runs until {when(outcome.end_date, app.settings.timezone)}.")
     raise typer.Exit(EXIT_CODES[outcome.verdict.verdict])
 
 
-@app.command()
+@commands.command()
 def grant(
     ctx: typer.Context,
     who: Person,
@@ -227,43 +227,43 @@ def grant(
     """Give a membership without a payment: days more, or until a time."""
     if (days is None) == (until is None):
         raise typer.BadParameter("choose one of them", param_hint="'--days' / '--until'")
-    app_ = opened(ctx, *TIMES)
-    end = None if until is None else parse_time(until, app_.settings, "--until")
-    granted = grants.grant(app_.db, person=who, days=days, until=end, reason=reason, by=by(app_))
-    words = f"now runs until {when(granted.end_date, app_.settings.timezone)}"
-    _show(app_, granted.customer_id, words, as_json=as_json)
+    app = open_for(ctx, *TIMES)
+    end = None if until is None else parse_time(until, app.settings, "--until")
+    granted = grants.grant(app.db, person=who, days=days, until=end, reason=reason, by=by(app))
+    words = f"now runs until {when(granted.end_date, app.settings.timezone)}"
+    _show(app, granted.customer_id, words, as_json=as_json)
 
 
-@app.command()
+@commands.command()
 def revoke(
     ctx: typer.Context, who: Person, reason: Reason, yes: Yes = False, as_json: Json = False
 ) -> None:
     """End a running membership now, as if its time were up."""
-    app_ = opened(ctx, *TIMES, "group_id")
-    member = memberships.running_member(app_.db, who, now=app_.now())
-    zone, warning = app_.settings.timezone, _open_payment(app_, member.chat_id)
+    app = open_for(ctx, *TIMES, "group_id")
+    member = memberships.running_member(app.db, who, now=app.now())
+    zone, warning = app.settings.timezone, _open_payment(app, member.chat_id)
     if not yes:
         name = handle(member.telegram_username, member.chat_id)
         runs = f"which runs until {when(member.end_date, zone)}"
         confirm(f"{warning}End the membership of {name}, {runs}, now?", as_json=as_json)
-    group = app_.settings.group_id is not None
-    grants.revoke(app_.db, member=member, reason=reason, by=by(app_), group=group)
+    group = app.settings.group_id is not None
+    grants.revoke(app.db, member=member, reason=reason, by=by(app), group=group)
     if yes and warning:
         say(warning)
     words = f"is ended; it would have run until {when(member.end_date, zone)}"
-    _show(app_, member.chat_id, words, as_json=as_json)
+    _show(app, member.chat_id, words, as_json=as_json)
 
 
-def _open_payment(app_: App, chat_id: int) -> str:
+def _open_payment(app: App, chat_id: int) -> str:
     """Return a sentence about a payment that is not decided; "" without one."""
-    ledger = payments.list_payments(app_.db, customer_id=chat_id)
+    ledger = payments.list_payments(app.db, customer_id=chat_id)
     if not any(entry["status"] in models.OPEN for entry in ledger):
         return ""
     return "A payment of theirs is not decided yet; if it is accepted, they are in again. "
 
 
-def _show(app_: App, chat_id: int, words: str, *, as_json: bool) -> None:
-    member = memberships.find_member(app_.db, chat_id, now=app_.now())
+def _show(app: App, chat_id: int, words: str, *, as_json: bool) -> None:
+    member = memberships.find_member(app.db, chat_id, now=app.now())
     if member is None:
         raise NoMembership(f"{chat_id} has no membership.")
     if as_json:

@@ -12,7 +12,7 @@ from buffettsbot.cli.shared.options import (
     Person,
     by,
     group_settings,
-    opened,
+    open_for,
 )
 from buffettsbot.cli.shared.output import (
     field,
@@ -30,12 +30,12 @@ from buffettsbot.core.errors import Invalid
 from buffettsbot.core.members import users
 from buffettsbot.core.storage.models import TelegramUser
 
-app = typer.Typer(help="Who is known, and who is staff.", **group_settings)
+commands = typer.Typer(help="Who is known, and who is staff.", **group_settings)
 
 FIELDS = tuple(TelegramUser.model_fields)
 
 
-@app.command("list")
+@commands.command("list")
 def list_(
     ctx: typer.Context,
     staff: Annotated[bool, typer.Option("--staff", help="Only staff.")] = False,
@@ -44,17 +44,17 @@ def list_(
     as_csv: Csv = False,
 ) -> None:
     """List everyone who is known, by chat id."""
-    app_ = opened(ctx, *TIMES)
+    app = open_for(ctx, *TIMES)
     columns = (
         field("chat id", "chat_id", right=True),
         Column("username", lambda row: _at(row["telegram_username"])),
         Column("name", lambda row: f"{row['first_name']} {row['last_name']}".strip(), cut=True),
         field("staff", "is_staff"),
-        moment("since", "date_joined", app_.settings.timezone),
+        moment("since", "date_joined", app.settings.timezone),
         field("in group", "at_private_group", yields=2),
     )
     show_rows(
-        (picked(user, FIELDS) for user in users.list_users(app_.db, staff_only=staff, limit=limit)),
+        (picked(user, FIELDS) for user in users.list_users(app.db, staff_only=staff, limit=limit)),
         columns,
         as_json=as_json,
         as_csv=as_csv,
@@ -64,11 +64,11 @@ def list_(
     )
 
 
-@app.command()
+@commands.command()
 def show(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
     """Show one person."""
-    app_ = opened(ctx, *TIMES)
-    user = users.show_user(app_.db, person)
+    app = open_for(ctx, *TIMES)
+    user = users.show_user(app.db, person)
     if as_json:
         show_object(picked(user, FIELDS))
         return
@@ -79,12 +79,12 @@ def show(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
             ("name", f"{user.first_name} {user.last_name}".strip() or "–"),
             ("staff", "yes" if user.is_staff else "no"),
             ("in group", "yes" if user.at_private_group else "no"),
-            ("since", when(user.date_joined, app_.settings.timezone)),
+            ("since", when(user.date_joined, app.settings.timezone)),
         ]
     )
 
 
-@app.command()
+@commands.command()
 def add(
     ctx: typer.Context,
     chat_id: Annotated[
@@ -96,34 +96,34 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Register a person, or update their profile."""
-    app_ = opened(ctx)
+    app = open_for(ctx)
     if username.strip().isdecimal() and not chat_id.strip().isdecimal():
         name, number = users.parse_username(chat_id), users.parse_chat_id(username)
         raise Invalid(f"The chat id comes first: buffettsbot users add {number} {name}")
     user, created = users.register(
-        app_.db,
+        app.db,
         chat_id=users.parse_chat_id(chat_id),
         telegram_username=username,
         first_name=first_name,
         last_name=last_name,
-        now=app_.now(),
-        by=by(app_),
+        now=app.now(),
+        by=by(app),
     )
     _show(user, "is registered" if created else "was known; the profile is updated", as_json)
 
 
-@app.command()
+@commands.command()
 def promote(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
     """Make a person staff: they receive the admin notices."""
-    app_ = opened(ctx)
-    _show(users.set_staff(app_.db, person, is_staff=True, by=by(app_)), "is staff", as_json)
+    app = open_for(ctx)
+    _show(users.set_staff(app.db, person, is_staff=True, by=by(app)), "is staff", as_json)
 
 
-@app.command()
+@commands.command()
 def demote(ctx: typer.Context, person: Person, as_json: Json = False) -> None:
     """End a person's being staff."""
-    app_ = opened(ctx)
-    _show(users.set_staff(app_.db, person, is_staff=False, by=by(app_)), "is not staff", as_json)
+    app = open_for(ctx)
+    _show(users.set_staff(app.db, person, is_staff=False, by=by(app)), "is not staff", as_json)
 
 
 def _show(user: TelegramUser, words: str, as_json: bool) -> None:

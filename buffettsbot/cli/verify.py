@@ -4,19 +4,19 @@ from typing import Annotated
 
 import typer
 
-from buffettsbot.cli.shared.options import PAYMENTS, TIMES, Hash, Json, command_settings, opened
+from buffettsbot.cli.shared.options import PAYMENTS, TIMES, Hash, Json, command_settings, open_for
 from buffettsbot.cli.shared.output import COLOURS, say, show_lines, show_object, when
 from buffettsbot.core.app import expectation_of, open_chain
 from buffettsbot.core.chain.judge import Verdict
 from buffettsbot.core.ledger.verify import verify as judge_hash
 from buffettsbot.core.money import to_usdt
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 EXIT_CODES = {"accepted": 0, "refused": 4, "pending": 5}
 
 
-@app.command()
+@commands.command()
 def verify(
     ctx: typer.Context,
     transaction_hash: Hash,
@@ -26,20 +26,20 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Judge a transaction hash; changes nothing. Exits 0 for good, 4 for no, 5 for not yet."""
-    app_ = opened(ctx, *TIMES, *PAYMENTS)
+    app = open_for(ctx, *TIMES, *PAYMENTS)
     canonical, verdict, periods = judge_hash(
-        app_.db,
-        open_chain(app_.settings),
-        expectation_of(app_.settings),
+        app.db,
+        open_chain(app.settings),
+        expectation_of(app.settings),
         transaction_hash=transaction_hash,
         period=plan,
-        now=app_.now(),
+        now=app.now(),
     )
     if as_json:
         show_object(as_row(verdict, canonical) | {"plans": periods})
     else:
         say_verdict(verdict)
-        zone = app_.settings.timezone
+        zone = app.settings.timezone
         facts = {
             "amount": verdict.amount and f"{to_usdt(verdict.amount)} USDT",
             "from": verdict.sender,

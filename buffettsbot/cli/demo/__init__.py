@@ -24,7 +24,7 @@ from buffettsbot.cli.demo.story import play_story
 from buffettsbot.cli.shared.options import command_settings
 from buffettsbot.http.sandbox import running_sandbox
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 
 def _play(stage: Stage) -> None:
@@ -82,7 +82,7 @@ def _environment(directory: Path, sandbox_url: str, *, colour: bool) -> dict[str
     )
 
 
-@app.command()
+@commands.command()
 def demo() -> None:
     """Play the whole story in a temporary directory against the sandbox; leaves nothing behind."""
     stopped: list[int] = []

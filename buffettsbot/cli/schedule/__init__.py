@@ -16,7 +16,7 @@ from buffettsbot.core.app import open_app, open_chain, utcnow
 from buffettsbot.core.errors import Unavailable
 from buffettsbot.core.settings.settings import Settings, load_settings
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 # Seconds after which a pass hangs, for all that is known. Delivering keeps to Telegram's speed.
 LIMITS = {"settle": 900.0, "remind": 3600.0, "expire": 3600.0, "deliver": 3600.0}
@@ -24,7 +24,7 @@ NEEDED = ("telegram_token", "telegram_url", "group_id", "reminder_days", "expire
 MESSAGES = ("language", "community", "support", "messages_dir")
 
 
-@app.command()
+@commands.command()
 def schedule() -> None:
     """Run the passes at their times until SIGTERM, for hosts without systemd.
 

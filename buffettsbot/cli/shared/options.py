@@ -93,7 +93,7 @@ group_settings: dict[str, Any] = {
 command_settings: dict[str, Any] = group_settings | {"no_args_is_help": False}
 
 
-def opened(ctx: typer.Context, *needs: str, prepared: bool = True) -> App:
+def open_for(ctx: typer.Context, *needs: str, prepared: bool = True) -> App:
     """Open the app for this command, and close its database when the command ends.
 
     `needs`: the settings it works with. Raises BadSettings, naming all that are wrong at once.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.cli.shared.files import write_private
-from buffettsbot.cli.shared.options import Json, command_settings, opened
+from buffettsbot.cli.shared.options import Json, command_settings, open_for
 from buffettsbot.cli.shared.output import (
     bar,
     field,
@@ -23,7 +23,7 @@ from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.ledger.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
 from buffettsbot.core.money import to_usdt
 
-app = typer.Typer(**command_settings)
+commands = typer.Typer(**command_settings)
 
 MOST_MONTHS = 120
 BAR_CELLS, SHORT_BAR_CELLS = 16, 6
@@ -41,7 +41,7 @@ def _html(ctx: typer.Context, file: str | None) -> str | None:
     return file
 
 
-@app.command()
+@commands.command()
 def stats(
     ctx: typer.Context,
     months: Annotated[
@@ -66,12 +66,12 @@ def stats(
     Renewal rate of a month: of the paid periods that ended in it at least 14 days ago, the share
     followed by another one of the same customer that begins within 14 days.
     """
-    app_ = opened(ctx, "timezone", "community")
-    found = collect(app_.db, now=app_.now(), zone=app_.settings.timezone, months=months)
+    app = open_for(ctx, "timezone", "community")
+    found = collect(app.db, now=app.now(), zone=app.settings.timezone, months=months)
     if html:
         from buffettsbot.cli.stats.page import page  # a plotting library, for pages alone
 
-        text = page(found, app_.settings.community)
+        text = page(found, app.settings.community)
         if html == "-":
             sys.stdout.write(text)
         else:
