@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from buffettsbot.cli.shared.facts import field, moment, picked
 from buffettsbot.cli.shared.options import Csv, Json, Limit, command_settings, open_for
-from buffettsbot.cli.shared.output import field, moment, picked, show_rows
+from buffettsbot.cli.shared.output import show_rows
 from buffettsbot.core.errors import Invalid, NotFound
 from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.members.users import parse_username, show_user

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.cli.imported import show_imported
+from buffettsbot.cli.shared.facts import field, when
 from buffettsbot.cli.shared.options import (
     TIMES,
     Json,
@@ -16,15 +17,7 @@ from buffettsbot.cli.shared.options import (
     group_settings,
     open_for,
 )
-from buffettsbot.cli.shared.output import (
-    field,
-    progress,
-    say,
-    show_lines,
-    show_object,
-    show_rows,
-    when,
-)
+from buffettsbot.cli.shared.output import progress, say, show_lines, show_object, show_rows
 from buffettsbot.core.backup import backups
 from buffettsbot.core.backup.archive import Archive
 from buffettsbot.core.from_django.bring import Imported, bring_all

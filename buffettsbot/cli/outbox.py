@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from buffettsbot.cli.shared.facts import field, handle, moment, picked
 from buffettsbot.cli.shared.options import (
     Csv,
     Json,
@@ -16,7 +17,7 @@ from buffettsbot.cli.shared.options import (
     group_settings,
     open_for,
 )
-from buffettsbot.cli.shared.output import field, handle, moment, picked, say, show_object, show_rows
+from buffettsbot.cli.shared.output import say, show_object, show_rows
 from buffettsbot.core.app import App
 from buffettsbot.core.errors import UnknownUser
 from buffettsbot.core.members import users

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from buffettsbot.cli.shared.facts import field, hash_column, moment, person, when
 from buffettsbot.cli.shared.options import (
     PAYMENTS,
     TIMES,
@@ -19,17 +20,7 @@ from buffettsbot.cli.shared.options import (
     open_for,
     parse_time,
 )
-from buffettsbot.cli.shared.output import (
-    field,
-    hash_column,
-    moment,
-    person,
-    progress,
-    say,
-    show_object,
-    show_rows,
-    when,
-)
+from buffettsbot.cli.shared.output import progress, say, show_object, show_rows
 from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.app import (
     App,
@@ -45,7 +36,7 @@ from buffettsbot.core.members.expiry import expire as end_memberships
 from buffettsbot.core.members.reminders import due_reminders
 from buffettsbot.core.members.reminders import remind as send_reminders
 from buffettsbot.core.outbox.staff import raise_alarm
-from buffettsbot.core.storage.passes import Report, recorded
+from buffettsbot.core.storage.passes import Report, run_recorded
 from buffettsbot.core.telegram.delivery import count_due, list_due
 from buffettsbot.core.telegram.delivery import deliver as send_messages
 from buffettsbot.core.telegram.group_audit import audit_group as compare_group
@@ -97,7 +88,7 @@ def settle(
             field("reason", "reason"),
         )
         _rehearse("settle", work().items, columns, as_json=as_json)
-    finish(recorded(app.db, app.now, "settle", work), as_json=as_json)
+    finish(run_recorded(app.db, app.now, "settle", work), as_json=as_json)
 
 
 @commands.command()
@@ -127,7 +118,7 @@ def remind(
         rows = ({"days": threshold} | asdict(member) for member, threshold in due)
         columns = (field("days", "days", right=True), *_member_columns(app))
         _rehearse("remind", rows, columns, as_json=as_json)
-    finish(recorded(app.db, app.now, "remind", work), as_json=as_json)
+    finish(run_recorded(app.db, app.now, "remind", work), as_json=as_json)
 
 
 @commands.command()
@@ -159,7 +150,7 @@ def expire(
     if dry_run:
         rows = map(asdict, due_expiries(app.db, now=now, limit=limit))
         _rehearse("expire", rows, _member_columns(app), as_json=as_json)
-    finish(recorded(app.db, app.now, "expire", work), as_json=as_json)
+    finish(run_recorded(app.db, app.now, "expire", work), as_json=as_json)
 
 
 @commands.command()
@@ -194,7 +185,7 @@ def deliver(
                 watch=lambda report: watch(report.due, max(total, report.due)),
             )
 
-    finish(recorded(app.db, app.now, "deliver", work), as_json=as_json)
+    finish(run_recorded(app.db, app.now, "deliver", work), as_json=as_json)
 
 
 @commands.command("audit-group")
@@ -238,7 +229,7 @@ def audit_group(
                 watch=watch,
             )
 
-    report = recorded(app.db, app.now, "audit-group", work)
+    report = run_recorded(app.db, app.now, "audit-group", work)
     if not as_json:
         zone = app.settings.timezone
         columns = (

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from buffettsbot.cli.shared.facts import field, handle, hash_column, moment, person, usdt, when
 from buffettsbot.cli.shared.options import (
     TIMES,
     Csv,
@@ -19,19 +20,7 @@ from buffettsbot.cli.shared.options import (
     group_settings,
     open_for,
 )
-from buffettsbot.cli.shared.output import (
-    field,
-    handle,
-    hash_column,
-    moment,
-    person,
-    say,
-    show_lines,
-    show_object,
-    show_rows,
-    usdt,
-    when,
-)
+from buffettsbot.cli.shared.output import say, show_lines, show_object, show_rows
 from buffettsbot.cli.verify import in_words
 from buffettsbot.core.ledger import payments
 from buffettsbot.core.ledger.decisions import decide_by_hand

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from buffettsbot.cli.shared.facts import field, picked
 from buffettsbot.cli.shared.options import (
     Csv,
     Json,
@@ -14,7 +15,7 @@ from buffettsbot.cli.shared.options import (
     group_settings,
     open_for,
 )
-from buffettsbot.cli.shared.output import field, picked, say, show_object, show_rows
+from buffettsbot.cli.shared.output import say, show_object, show_rows
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.models import Plan
 

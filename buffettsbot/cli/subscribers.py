@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.cli.payments import as_row as payment_row
+from buffettsbot.cli.shared.facts import field, handle, moment, person, picked, when
 from buffettsbot.cli.shared.options import (
     PAYMENTS,
     TIMES,
@@ -25,18 +26,7 @@ from buffettsbot.cli.shared.options import (
     open_for,
     parse_time,
 )
-from buffettsbot.cli.shared.output import (
-    field,
-    handle,
-    moment,
-    person,
-    picked,
-    say,
-    show_lines,
-    show_object,
-    show_rows,
-    when,
-)
+from buffettsbot.cli.shared.output import say, show_lines, show_object, show_rows
 from buffettsbot.cli.shared.table import Column
 from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
 from buffettsbot.core.app import App, expectation_of, open_chain

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from buffettsbot.cli.shared.facts import field, handle, moment, picked, when
 from buffettsbot.cli.shared.options import (
     TIMES,
     Csv,
@@ -14,17 +15,7 @@ from buffettsbot.cli.shared.options import (
     group_settings,
     open_for,
 )
-from buffettsbot.cli.shared.output import (
-    field,
-    handle,
-    moment,
-    picked,
-    say,
-    show_lines,
-    show_object,
-    show_rows,
-    when,
-)
+from buffettsbot.cli.shared.output import say, show_lines, show_object, show_rows
 from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.errors import Invalid
 from buffettsbot.core.members import users

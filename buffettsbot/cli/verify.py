@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from buffettsbot.cli.shared.facts import when
 from buffettsbot.cli.shared.options import PAYMENTS, TIMES, Hash, Json, command_settings, open_for
-from buffettsbot.cli.shared.output import COLOURS, say, show_lines, show_object, when
+from buffettsbot.cli.shared.output import COLOURS, say, show_lines, show_object
 from buffettsbot.core.app import expectation_of, open_chain
 from buffettsbot.core.chain.judge import Verdict
 from buffettsbot.core.ledger.verify import verify as judge_hash

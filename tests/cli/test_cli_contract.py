@@ -20,7 +20,8 @@ from helpers import DAY, WALLET, buy, hash_of, ledger, member, person, rows, sho
 from sqlalchemy import insert
 
 from buffettsbot.cli.shared import output
-from buffettsbot.cli.shared.output import field, show_rows
+from buffettsbot.cli.shared.facts import field
+from buffettsbot.cli.shared.output import show_rows
 from buffettsbot.core.members import users
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.database import SCHEMA_VERSION, Database

@@ -35,7 +35,7 @@ from serving import (
 from buffettsbot.cli.serve import CHAIN_SLOTS, THREADS
 from buffettsbot.core.app import App, expectation_of, utcnow
 from buffettsbot.core.ledger.settle import settle
-from buffettsbot.core.storage.passes import recorded
+from buffettsbot.core.storage.passes import run_recorded
 from buffettsbot.http import server as server_module
 from buffettsbot.http.server import Server
 
@@ -401,7 +401,7 @@ def test_metrics_count_claims_chain_and_requests(
             bot.http.get(f"/nowhere/{number}")
             bot.http.request(f"FOO{number}", "/healthz")
         bot.get("/healthz/")
-        recorded(app.db, utcnow, "settle", lambda: settle(
+        run_recorded(app.db, utcnow, "settle", lambda: settle(
             app.db, open_chain_of(app, sandbox.wire), expectation_of(app.settings), now=utcnow()
         ))  # fmt: skip
         samples = metrics(bot)

@@ -10,8 +10,9 @@ import typer
 
 from buffettsbot.cli.schedule.children import Children
 from buffettsbot.cli.schedule.timetable import Timetable
+from buffettsbot.cli.shared.facts import when
 from buffettsbot.cli.shared.options import PAYMENTS, TIMES, command_settings
-from buffettsbot.cli.shared.output import say, when
+from buffettsbot.cli.shared.output import say
 from buffettsbot.core.app import open_app, open_chain, utcnow
 from buffettsbot.core.errors import Unavailable
 from buffettsbot.core.settings.settings import Settings, load_settings

@@ -6,19 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from buffettsbot.cli.shared.facts import field, percent, usdt, when
 from buffettsbot.cli.shared.files import write_private
 from buffettsbot.cli.shared.options import Json, command_settings, open_for
-from buffettsbot.cli.shared.output import (
-    bar,
-    field,
-    percent,
-    say,
-    show_object,
-    show_rows,
-    show_styled,
-    usdt,
-    when,
-)
+from buffettsbot.cli.shared.output import bar, say, show_object, show_rows, show_styled
 from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.ledger.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
 from buffettsbot.core.money import to_usdt

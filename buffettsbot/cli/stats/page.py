@@ -15,7 +15,7 @@ from typing import Any
 import pygal
 from pygal.style import Style
 
-from buffettsbot.cli.shared.output import percent, usdt, when
+from buffettsbot.cli.shared.facts import percent, usdt, when
 from buffettsbot.core.ledger.statistics import Month, Statistics
 from buffettsbot.core.money import MICRO
 

@@ -38,7 +38,7 @@ class Report:
         }
 
 
-def recorded(
+def run_recorded(
     db: Database, clock: Callable[[], datetime], name: str, work: Callable[[], Report]
 ) -> Report:
     """Run a pass and write down when it began, when it ended and what it reported.

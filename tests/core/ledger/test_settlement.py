@@ -46,7 +46,7 @@ from buffettsbot.core.ledger.settlement import Outcome, backoff
 from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, PassRun, Payment, Subscription
-from buffettsbot.core.storage.passes import Report, recorded
+from buffettsbot.core.storage.passes import Report, run_recorded
 
 HASH = hash_of(0xABC)
 HALF_MINUTE = timedelta(seconds=30)
@@ -426,13 +426,13 @@ def test_the_report_says_of_each_payment_what_became_of_it(db: Database) -> None
 
 def test_a_run_is_written_down_and_one_that_dies_is_left_unfinished(db: Database) -> None:
     moments = iter([NOW, NOW + MINUTE, NOW + DAY])
-    recorded(db, lambda: next(moments), "settle", lambda: settled(db, {}))
+    run_recorded(db, lambda: next(moments), "settle", lambda: settled(db, {}))
 
     def die() -> Report:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        recorded(db, lambda: next(moments), "settle", die)
+        run_recorded(db, lambda: next(moments), "settle", die)
     first, second = rows(db, PassRun)
     assert (first.started_at, first.finished_at) == (NOW, NOW + MINUTE)
     assert first.report == Report("settle").summary()

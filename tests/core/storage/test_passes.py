@@ -7,11 +7,11 @@ from helpers import MINUTE, NOW, rows
 
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import PassRun
-from buffettsbot.core.storage.passes import HISTORY, Report, recorded
+from buffettsbot.core.storage.passes import HISTORY, Report, run_recorded
 
 
 def ran(db: Database, name: str, at: datetime) -> None:
-    recorded(db, lambda: at, name, lambda: Report(name, due=2, done=2))
+    run_recorded(db, lambda: at, name, lambda: Report(name, due=2, done=2))
 
 
 def test_a_pass_forgets_its_own_runs_of_more_than_a_month_ago(db: Database) -> None:
@@ -29,7 +29,7 @@ def test_a_run_that_dies_stays_without_an_end(db: Database) -> None:
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011 -- whatever it dies of
-        recorded(db, lambda: NOW, "remind", die)
+        run_recorded(db, lambda: NOW, "remind", die)
     ran(db, "remind", NOW + MINUTE)
     runs = [(run.finished_at, run.report) for run in rows(db, PassRun)]
     report = {"pass": "remind", "due": 2, "done": 2, "skipped": 0, "failed": 0, "dry_run": False}
