@@ -1,11 +1,13 @@
-"""buffettsbot pass: what the timers run."""
+"""buffettsbot pass: what the timers run.
+
+Adding a pass is adding a command here: open it, then either show what is due or run it.
+"""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from functools import partial
 from itertools import islice
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -18,9 +20,9 @@ from buffettsbot.cli.shared.options import (
     at_most,
     group_settings,
     open_for,
-    parse_time,
 )
-from buffettsbot.cli.shared.output import progress, say, show_object, show_rows
+from buffettsbot.cli.shared.output import progress, show_rows
+from buffettsbot.cli.shared.passes import At, DryRun, finish, open_pass, run_pass, show_due
 from buffettsbot.cli.shared.table import Column
 from buffettsbot.core.app import (
     App,
@@ -36,19 +38,14 @@ from buffettsbot.core.members.expiry import expire as end_memberships
 from buffettsbot.core.members.reminders import due_reminders
 from buffettsbot.core.members.reminders import remind as send_reminders
 from buffettsbot.core.outbox.staff import raise_alarm
-from buffettsbot.core.storage.passes import Report, run_recorded
-from buffettsbot.core.telegram.delivery import count_due, list_due
+from buffettsbot.core.storage.passes import run_recorded
 from buffettsbot.core.telegram.delivery import deliver as send_messages
 from buffettsbot.core.telegram.group_audit import audit_group as compare_group
+from buffettsbot.core.telegram.rows import count_due, list_due
 
 commands = typer.Typer(help="What the timers run.", **group_settings)
 
-WORDS = 4096
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what is due and change nothing.")]
-At = Annotated[
-    str | None, typer.Option(metavar="TIME", help="With --dry-run: what would be due then.")
-]
+MOST_WORDS = 4096  # characters of what a failed unit said: a message has no room for more
 
 
 @commands.callback()
@@ -65,21 +62,9 @@ def settle(
     as_json: Json = False,
 ) -> None:
     """Ask the chain again about pending payments that are due."""
-    app, now = _begun(ctx, at, dry_run, *PAYMENTS)
+    app, now = open_pass(ctx, *PAYMENTS, dry_run=dry_run, at=at)
     chain, expectation = open_chain(app.settings), expectation_of(app.settings)
-
-    def work() -> Report:
-        with progress("settling") as watch:
-            return settle_payments(
-                app.db,
-                chain,
-                expectation,
-                now=now,
-                limit=limit,
-                dry_run=dry_run,
-                watch=lambda report: watch(len(report.items), report.due),
-            )
-
+    work = partial(settle_payments, app.db, chain, expectation, now=now, limit=limit)
     if dry_run:
         columns = (
             hash_column(),
@@ -87,8 +72,9 @@ def settle(
             moment("claimed", "claimed_at", app.settings.timezone),
             field("reason", "reason"),
         )
-        _rehearse("settle", work().items, columns, as_json=as_json)
-    finish(run_recorded(app.db, app.now, "settle", work), as_json=as_json)
+        show_due("settle", work(dry_run=True).items, columns, as_json=as_json)
+    else:
+        run_pass(app, "settle", work, doing="settling", as_json=as_json)
 
 
 @commands.command()
@@ -100,25 +86,16 @@ def remind(
     as_json: Json = False,
 ) -> None:
     """Queue the reminders that are due: each once, the right one."""
-    app, now = _begun(ctx, at, dry_run, "reminder_days")
+    app, now = open_pass(ctx, "reminder_days", dry_run=dry_run, at=at)
     days = app.settings.reminder_days
-
-    def work() -> Report:
-        with progress("reminding") as watch:
-            return send_reminders(
-                app.db,
-                now=now,
-                days=days,
-                limit=limit,
-                watch=lambda report: watch(report.done, report.due),
-            )
-
     if dry_run:
         due = islice(due_reminders(app.db, now=now, days=days), limit)
         rows = ({"days": threshold} | asdict(member) for member, threshold in due)
         columns = (field("days", "days", right=True), *_member_columns(app))
-        _rehearse("remind", rows, columns, as_json=as_json)
-    finish(run_recorded(app.db, app.now, "remind", work), as_json=as_json)
+        show_due("remind", rows, columns, as_json=as_json)
+    else:
+        work = partial(send_reminders, app.db, now=now, days=days, limit=limit)
+        run_pass(app, "remind", work, doing="reminding", as_json=as_json)
 
 
 @commands.command()
@@ -133,24 +110,21 @@ def expire(
     as_json: Json = False,
 ) -> None:
     """End the memberships whose time is up."""
-    app, now = _begun(ctx, at, dry_run, "expire_guard", "group_id")
-
-    def work() -> Report:
-        with progress("ending") as watch:
-            return end_memberships(
-                app.db,
-                now=now,
-                guard=app.settings.expire_guard,
-                group=app.settings.group_id is not None,
-                force=force,
-                limit=limit,
-                watch=lambda report: watch(report.done, report.due),
-            )
-
+    app, now = open_pass(ctx, "expire_guard", "group_id", dry_run=dry_run, at=at)
     if dry_run:
         rows = map(asdict, due_expiries(app.db, now=now, limit=limit))
-        _rehearse("expire", rows, _member_columns(app), as_json=as_json)
-    finish(run_recorded(app.db, app.now, "expire", work), as_json=as_json)
+        show_due("expire", rows, _member_columns(app), as_json=as_json)
+    else:
+        work = partial(
+            end_memberships,
+            app.db,
+            now=now,
+            guard=app.settings.expire_guard,
+            group=app.settings.group_id is not None,
+            force=force,
+            limit=limit,
+        )
+        run_pass(app, "expire", work, doing="ending", as_json=as_json)
 
 
 @commands.command()
@@ -162,7 +136,7 @@ def deliver(
     as_json: Json = False,
 ) -> None:
     """Send what waits in the outbox, at Telegram's speed."""
-    app, now = _begun(ctx, at, dry_run)
+    app, now = open_pass(ctx, dry_run=dry_run, at=at)
     if dry_run:
         columns = (
             field("id", "id", right=True),
@@ -170,22 +144,12 @@ def deliver(
             field("chat", "chat_id", right=True),
             moment("queued", "created_at", app.settings.timezone),
         )
-        _rehearse("deliver", list_due(app.db, now, limit), columns, as_json=as_json)
-    telegram, style = open_telegram(app.settings), style_of(app.settings)
-
-    def work() -> Report:
-        total = count_due(app.db, now)
-        with progress("sending") as watch:
-            return send_messages(
-                app.db,
-                telegram,
-                style,
-                clock=app.now,
-                limit=limit,
-                watch=lambda report: watch(report.due, max(total, report.due)),
-            )
-
-    finish(run_recorded(app.db, app.now, "deliver", work), as_json=as_json)
+        show_due("deliver", list_due(app.db, now, limit), columns, as_json=as_json)
+    else:
+        telegram, style = open_telegram(app.settings), style_of(app.settings)
+        work = partial(send_messages, app.db, telegram, style, clock=app.now, limit=limit)
+        due = count_due(app.db, now)
+        run_pass(app, "deliver", work, doing="sending", expected=due, as_json=as_json)
 
 
 @commands.command("audit-group")
@@ -214,35 +178,21 @@ def audit_group(
         option = "'--force'" if force else "'--limit'"
         raise typer.BadParameter("it is about what --fix mends", param_hint=option)
     app = open_for(ctx, *TIMES, "expire_guard")
-    telegram = open_group(app.settings)
-
-    def work() -> Report:
-        with progress("asking") as watch:
-            return compare_group(
-                app.db,
-                telegram,
-                clock=app.now,
-                guard=app.settings.expire_guard,
-                fix=fix,
-                force=force,
-                limit=limit,
-                watch=watch,
-            )
-
-    report = run_recorded(app.db, app.now, "audit-group", work)
+    compare = partial(
+        compare_group,
+        app.db,
+        open_group(app.settings),
+        clock=app.now,
+        guard=app.settings.expire_guard,
+        fix=fix,
+        force=force,
+        limit=limit,
+    )
+    with progress("asking") as watch:
+        report = run_recorded(app.db, app.now, "audit-group", lambda: compare(watch=watch))
     if not as_json:
-        zone = app.settings.timezone
-        columns = (
-            person(),
-            Column("ends", lambda row: when(row["end_date"], zone, "%d %b %Y"), yields=3),
-            field("group", "status", yields=2),
-            field("noted", "at_private_group", yields=1),
-            field("wrong", "problem"),
-            Column("cure", lambda row: row["error"] or row["action"], cut=True),
-            field("mended", "mended", yields=4),
-        )
         empty = "The group and the database agree."
-        show_rows(report.items, columns, fields=(), empty=empty)
+        show_rows(report.items, _audit_columns(app), fields=(), empty=empty)
     finish(report, as_json=as_json, with_items=True)
 
 
@@ -254,55 +204,25 @@ def failed(
 ) -> None:
     """Tell the staff that a unit of systemd has failed. Stdin says why; once an hour for each."""
     app = open_for(ctx, *TIMES)
-    raise_alarm(app.db, unit=unit, error=_said_on_stdin(), now=app.now())
+    why = "" if sys.stdin.isatty() else sys.stdin.read(MOST_WORDS)
+    raise_alarm(app.db, unit=unit, error=why, now=app.now())
     telegram, style = open_telegram(app.settings), style_of(app.settings)
     report = send_messages(app.db, telegram, style, clock=app.now)
     finish(report, as_json=as_json)
-
-
-def _said_on_stdin() -> str:
-    return "" if sys.stdin.isatty() else sys.stdin.read(WORDS)
-
-
-def _begun(ctx: typer.Context, at: str | None, dry_run: bool, *needed: str) -> tuple[App, datetime]:
-    if at is not None and not dry_run:
-        raise typer.BadParameter(
-            "it looks into the future, so it needs --dry-run", param_hint="'--at'"
-        )
-    app = open_for(ctx, *TIMES, *needed)
-    return app, parse_time(at, app.settings) if at else app.now()
 
 
 def _member_columns(app: App) -> tuple[Column, ...]:
     return person(), field("plan", "plan"), moment("ends", "end_date", app.settings.timezone)
 
 
-def _rehearse(
-    name: str, due: Iterable[dict[str, Any]], columns: Sequence[Column], *, as_json: bool
-) -> NoReturn:
-    """Show what is due, and end the command: nothing is changed."""
-    report = Report(name, dry_run=True)
-
-    def counted() -> Iterator[dict[str, Any]]:
-        for row in due:
-            report.due += 1
-            report.skipped += 1
-            yield row
-
-    if as_json:
-        report.items = list(counted())
-    else:
-        show_rows(counted(), columns, fields=(), empty="Nothing is due.")
-    finish(report, as_json=as_json)
-
-
-def finish(report: Report, *, as_json: bool, with_items: bool = False) -> NoReturn:
-    """Say what a pass did; fail, once, if any of it failed."""
-    if as_json:
-        items = {"items": report.items} if report.dry_run or with_items else {}
-        show_object(report.summary() | items)
-    else:
-        counts = f"{report.due} due, {report.done} done, {report.skipped} left"
-        unchanged = " (dry run, nothing was changed)" if report.dry_run else ""
-        say(f"{report.name}: {counts}, {report.failed} failed{unchanged}")
-    raise typer.Exit(1 if report.failed else 0)
+def _audit_columns(app: App) -> tuple[Column, ...]:
+    zone = app.settings.timezone
+    return (
+        person(),
+        Column("ends", lambda row: when(row["end_date"], zone, "%d %b %Y"), yields=3),
+        field("group", "status", yields=2),
+        field("noted", "at_private_group", yields=1),
+        field("wrong", "problem"),
+        Column("cure", lambda row: row["error"] or row["action"], cut=True),
+        field("mended", "mended", yields=4),
+    )

@@ -32,6 +32,7 @@ from helpers import (
 )
 from serving import PATIENCE, Sandbox, sandboxed
 
+from buffettsbot.cli.schedule import TICK
 from buffettsbot.cli.schedule import children as children_module
 from buffettsbot.cli.schedule.children import Children, Ended
 from buffettsbot.cli.schedule.timetable import Timetable
@@ -62,7 +63,7 @@ class Simulated:
         library = SimpleNamespace(**vars(datetimes) | {"datetime": Clock})
         monkeypatch.setattr("schedule.datetime", library)  # it looks at the clock by itself
         self.table = Timetable(self.start, zone=ZoneInfo(zone), clock=lambda: self.now)
-        self.table.begin()
+        self.table.start_all()
 
     def start(self, name: str) -> bool:
         if name in self.busy:
@@ -70,18 +71,17 @@ class Simulated:
         self.started.append((self.now, name))
         return True
 
-    def run(self, span: timedelta) -> None:
-        """Let so much time pass, as the command waits."""
+    def run(self, span: timedelta, tick: float = 20.0) -> None:
+        """Let so much time pass. The command looks every `TICK` seconds; this host is slower."""
         end = self.now + span
         while self.now < end:
-            idle = timedelta(seconds=max(0.01, self.table.idle_seconds))
-            self.now = min(self.now + idle, end)
-            self.table.run_due()
+            self.now = min(self.now + timedelta(seconds=tick), end)
+            self.table.start_due()
 
     def jump(self, by: timedelta) -> None:
         """The host slept, or its clock was set."""
         self.now += by
-        self.table.run_due()
+        self.table.start_due()
 
     def times(self, name: str) -> list[datetime]:
         return [at for at, started in self.started if started == name]
@@ -94,7 +94,7 @@ def test_every_pass_runs_at_the_start_and_then_at_its_times(
     host = Simulated(monkeypatch, begin, "Europe/Berlin")
     assert {name for _, name in host.started} == {"settle", "remind", "expire", "deliver"}
     assert {at for at, _ in host.started} == {begin}
-    host.run(timedelta(minutes=10))
+    host.run(timedelta(minutes=10), tick=TICK)
     minutes = [begin.replace(second=0) + n * MINUTE for n in range(1, 11)]
     midnight = datetime(2026, 3, 1, 23, 0, tzinfo=UTC)
     for name in ("settle", "deliver"):
@@ -155,7 +155,7 @@ def test_a_daily_pass_that_could_not_work_has_another_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = Simulated(monkeypatch, datetime(2026, 3, 3, 12, tzinfo=UTC), "UTC")
-    host.table.again("remind")
+    host.table.let_run_again("remind")
     host.started.clear()
     host.run(timedelta(minutes=5))
     assert len(host.times("remind")) == 1
@@ -238,9 +238,8 @@ def test_a_pass_never_runs_twice_at_once_and_one_that_hangs_is_ended(children: C
     children.clock = lambda: now
     assert children.start("hangs")
     assert children.start("stubborn")
-    until(lambda: children._running["stubborn"].data.seek(0, os.SEEK_END), "its trap")
+    until(lambda: children._running["stubborn"].stdout.seek(0, os.SEEK_END), "its trap")
     assert not children.start("hangs")
-    assert children.idle_seconds == 100
     assert children.tend() == []
     now += 100
     assert children.tend() == []  # SIGTERM to both
@@ -262,10 +261,34 @@ def test_the_end_waits_for_the_children_and_kills_the_stubborn(
     monkeypatch.setattr(children_module, "END_SECONDS", 0.3)
     children.start("hangs")
     children.start("stubborn")
-    until(lambda: children._running["stubborn"].data.seek(0, os.SEEK_END), "its trap")
+    until(lambda: children._running["stubborn"].stdout.seek(0, os.SEEK_END), "its trap")
     processes = [child.process for child in children._running.values()]
     children.stop()
     assert [p.returncode for p in processes] == [-signal.SIGTERM, -signal.SIGKILL]
+
+
+def test_a_child_whose_parent_was_killed_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    """Nobody is left to end it: it is ended all the same."""
+    (tmp_path / "pass.sh").write_text(SCRIPT)
+    script = (
+        "import os, signal\n"
+        "from buffettsbot.cli.schedule import children\n"
+        "children.END_SECONDS = 0.1\n"
+        "started = children.Children({'hangs': 0.5}, program=('sh', 'pass.sh'))\n"
+        "started.start('hangs')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        start_new_session=True,
+    )
+    assert parent.wait(PATIENCE) == -signal.SIGKILL
+    killed = time.monotonic()
+    assert len(processes_of(parent.pid)) == 1
+    until(lambda: processes_of(parent.pid) == [], "the end of the orphan")
+    assert time.monotonic() - killed < 30  # not after the 600 s that it would have taken
 
 
 # The real process
@@ -360,9 +383,8 @@ def test_the_process_does_what_is_due_and_ends_in_good_order(
     assert "welcome" in sent
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_pass_that_hangs_or_fails_stops_no_other_and_nothing_outlives_the_end(
-    sqlite_url: str, sandbox: Sandbox, tmp_path: Path, number: signal.Signals
+    sqlite_url: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     db = Database(sqlite_url)
     world(db, sandbox)
@@ -374,9 +396,9 @@ def test_a_pass_that_hangs_or_fails_stops_no_other_and_nothing_outlives_the_end(
         until(sandbox.asked, "settle")
         assert len(processes_of(running.process.pid)) >= 2
     finally:
-        code = running.end_by(number)
-    assert code == (0 if number == signal.SIGTERM else -number)
-    until(lambda: processes_of(running.process.pid) == [], "the end of its children")
+        code = running.end_by(signal.SIGTERM)
+    assert code == 0
+    assert processes_of(running.process.pid) == []
     assert "settle" not in finished(db), "it was not ended, it came to its end"
     db.close()
     assert "Traceback" not in running.said

@@ -193,11 +193,11 @@ def _set_up(order: Order) -> None:
     """Set the clock, the size of batches, and Telegram's pace."""
     from buffettsbot.core import app
     from buffettsbot.core.members import spans as sweeps
-    from buffettsbot.core.telegram import delivery, pacing
+    from buffettsbot.core.telegram import pacing
 
     vars(app)["datetime"] = _Clock
     sweeps.SPAN = 1
-    delivery.CHAT_SECONDS = delivery.GROUP_SECONDS = pacing.SECOND = pacing.STEP = 0.0
+    pacing.CHAT_SECONDS = pacing.GROUP_SECONDS = pacing.SECOND = pacing.STEP = 0.0
 
 
 def _child(order: Order, memory: mmap.mmap, output: int) -> None:

@@ -1,10 +1,7 @@
 """buffettsbot schedule: the passes in one process, for hosts without systemd."""
 
-import os
-import select
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
 
 import typer
 
@@ -23,6 +20,7 @@ commands = typer.Typer(**command_settings)
 LIMITS = {"settle": 900.0, "remind": 3600.0, "expire": 3600.0, "deliver": 3600.0}
 NEEDED = ("telegram_token", "telegram_url", "group_id", "reminder_days", "expire_guard")
 MESSAGES = ("language", "community", "support", "messages_dir")
+TICK = 0.5  # seconds between two looks at the clock and at the children
 
 
 @commands.command()
@@ -50,17 +48,20 @@ def schedule() -> None:
             return False
 
     timetable = Timetable(start, zone=settings.timezone, clock=utcnow)
-    with _alarm() as wait:
-        say(f"The passes run now, and at their times; a day begins at 00:00 {settings.timezone}.")
-        timetable.begin()
-        while not wait(min(timetable.idle_seconds, children.idle_seconds)):
-            for ended in children.tend():
-                for words in filter(None, (ended.summary, ended.words)):
-                    tell(ended.name, words)
-                if ended.is_to_be_repeated:
-                    timetable.again(ended.name)
-            timetable.run_due()
-        children.stop()
+    wanted_to_end: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: wanted_to_end.append(number))
+    say(f"The passes run now, and at their times; a day begins at 00:00 {settings.timezone}.")
+    timetable.start_all()
+    while not wanted_to_end:
+        time.sleep(TICK)
+        for ended in children.tend():
+            for words in filter(None, (ended.summary, ended.words)):
+                tell(ended.name, words)
+            if ended.is_to_be_repeated:
+                timetable.let_run_again(ended.name)
+        timetable.start_due()
+    children.stop()
 
 
 def _look_at_database(settings: Settings) -> None:
@@ -69,29 +70,3 @@ def _look_at_database(settings: Settings) -> None:
         open_app(settings).db.close()
     except Unavailable as error:
         say(f"{error} The passes go on trying.")
-
-
-@contextmanager
-def _alarm() -> Iterator[Callable[[float], bool]]:
-    """Yield how to wait so many seconds, or until a child ends; True once the end is wanted."""
-    wanted: list[int] = []
-    hears, rings = os.pipe()
-    for end in (hears, rings):
-        os.set_blocking(end, False)
-    signal.set_wakeup_fd(rings, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: wanted.append(number))
-
-    def wait(seconds: float) -> bool:
-        select.select([hears], [], [], max(0.0, seconds))
-        with suppress(BlockingIOError):
-            os.read(hears, 4096)
-        return bool(wanted)
-
-    try:
-        yield wait
-    finally:
-        signal.set_wakeup_fd(-1)
-        os.close(hears)
-        os.close(rings)

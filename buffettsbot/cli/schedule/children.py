@@ -1,7 +1,7 @@
 """Passes as child processes: one that hangs can be ended, and nothing of it reaches the others."""
 
-import ctypes
 import json
+import math
 import os
 import signal
 import subprocess
@@ -10,15 +10,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
-END_SECONDS = 10.0
-MOST_WORDS = 20_000
+END_SECONDS = 10.0  # between SIGTERM and SIGKILL
+MOST_BYTES = 20_000  # of what a pass wrote: as much as anybody will read
 # The command looks for no modules in the directory that somebody happens to be in; nor may these,
 # unless they are started as we were: python -m buffettsbot.
 _SAFELY = () if sys.argv[0].endswith("__main__.py") else ("-P",)
 PROGRAM = (sys.executable, *_SAFELY, "-m", "buffettsbot", "pass")
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,25 @@ class Ended:
 class _Child:
     name: str
     process: "subprocess.Popen[bytes]"
-    data: IO[bytes]
-    words: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
     deadline: float
     overdue: bool = False
 
-    def result(self) -> Ended:
+    def close(self) -> Ended:
         """Return how it ended; nothing of it is left open."""
-        with self.data, self.words:
-            report, said = _object(_read(self.data)), _read(self.words).rstrip()
-        rest, _, last = said.rpartition("\n")
-        error = str(_object(last).get("message", ""))
-        words = rest if error else said
-        return Ended(self.name, self.process.returncode, report, error, words, self.overdue)
+        with self.stdout, self.stderr:
+            report, said = _parse_object(_read_end(self.stdout)), _read_end(self.stderr).rstrip()
+        words, _, last_line = said.rpartition("\n")
+        error = str(_parse_object(last_line).get("message", ""))
+        return Ended(
+            self.name,
+            self.process.returncode,
+            report,
+            error,
+            words if error else said,
+            self.overdue,
+        )
 
 
 @dataclass
@@ -87,17 +93,20 @@ class Children:
         """Start a pass; False when it still runs. Raises OSError."""
         if name in self._running:
             return False
-        data, words = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        limit = self.limits[name]
+        # Files, not pipes: a pass that says much must not wait for somebody to read it.
+        stdout, stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         process = subprocess.Popen(  # noqa: S603 -- our own program
             [*self.program, name, "--json"],
             stdin=subprocess.DEVNULL,
-            stdout=data,
-            stderr=words,
+            stdout=stdout,
+            stderr=stderr,
             process_group=0,  # Ctrl-C is meant for us, and we end them in good order
-            preexec_fn=_end_with(os.getpid()) if sys.platform == "linux" else None,
+            # Should we be killed, nobody is there to end it: then it is ended by its own alarm,
+            # which outlives the start of the program.
+            preexec_fn=partial(signal.alarm, math.ceil(limit + 2 * END_SECONDS)),
         )
-        deadline = self.clock() + self.limits[name]
-        self._running[name] = _Child(name, process, data, words, deadline)
+        self._running[name] = _Child(name, process, stdout, stderr, self.clock() + limit)
         return True
 
     def tend(self) -> list[Ended]:
@@ -106,19 +115,13 @@ class Children:
         for child in ended:
             del self._running[child.name]
         for child in self._running.values():
-            if self.clock() < child.deadline:
-                continue
-            if child.overdue:
-                child.process.kill()
-            else:
+            overtime = self.clock() - child.deadline
+            if overtime >= 0:
+                child.overdue = True
                 child.process.terminate()
-            child.overdue, child.deadline = True, self.clock() + END_SECONDS
-        return [child.result() for child in ended]
-
-    @property
-    def idle_seconds(self) -> float:
-        """The seconds until somebody's time is over."""
-        return min((c.deadline for c in self._running.values()), default=1e9) - self.clock()
+            if overtime >= END_SECONDS:
+                child.process.kill()
+        return [child.close() for child in ended]
 
     def stop(self) -> None:
         """End them all: SIGTERM, 10 seconds, SIGKILL. What they had not done stays due."""
@@ -131,30 +134,17 @@ class Children:
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
-            child.result()
+            child.close()
         self._running.clear()
 
 
-def _end_with(parent: int) -> Callable[[], None]:
-    """Return what a child does first: see to it that SIGKILL of its parent ends it too."""
-    prctl = ctypes.CDLL(None).prctl
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return prepare
-
-
-def _read(file: IO[bytes]) -> str:
-    """Return the end of what was written, as much as anybody will read."""
+def _read_end(file: IO[bytes]) -> str:
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - MOST_WORDS))
+    file.seek(max(0, size - MOST_BYTES))
     return file.read().decode(errors="replace")
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except ValueError:

@@ -1,9 +1,8 @@
 """When each pass is to run: the `schedule` library counts the minutes, the calendar says the day.
 
-The library's own `.at("00:00", zone)` is not used: it loses the day on which the host slept through
-midnight, and it needs pytz. Here a daily pass is due in the first minute of a date that it has not
-run on, so a midnight that is slept through, skipped or doubled by summer time costs nothing, and
-the first minute of all is now.
+A daily pass is due in the first minute of a date that it has not run on. So a midnight that is
+slept through, skipped or doubled by summer time costs nothing, and the first minute of all is now.
+The library's own `.at("00:00", zone)` knows no such dates, and needs pytz.
 """
 
 from collections.abc import Callable
@@ -14,8 +13,7 @@ from schedule import Scheduler
 
 EVERY_MINUTE = ("settle", "deliver")
 DAILY = ("remind", "expire")
-PASSES = (*DAILY, *EVERY_MINUTE)
-MINUTE = 60.0
+MINUTE = 60.0  # seconds
 
 
 class Timetable:
@@ -34,30 +32,26 @@ class Timetable:
         self._scheduler = Scheduler()
         self._plan()
 
-    def begin(self) -> None:
+    def start_all(self) -> None:
         """Start every pass once: what was missed while nothing ran is caught up."""
         self._scheduler.run_all()
 
-    def run_due(self) -> None:
+    def start_due(self) -> None:
         """Start what is due now."""
         if (self._scheduler.idle_seconds or 0.0) > MINUTE:
             self._plan()  # the clock was set back; the library would wait until it has caught up
         self._scheduler.run_pending()
 
-    @property
-    def idle_seconds(self) -> float:
-        """The seconds until something may be due, a minute at most; negative when it is already."""
-        return min(self._scheduler.idle_seconds or 0.0, MINUTE)
-
-    def again(self, name: str) -> None:
+    def let_run_again(self, name: str) -> None:
         """Let a daily pass that could not do its work have another minute of this day."""
         self._ran_on.pop(name, None)
 
     def _plan(self) -> None:
         self._scheduler.clear()
-        for name in PASSES:
-            job = self._start_daily if name in DAILY else self._start
-            self._scheduler.every().minute.at(":00").do(job, name)
+        for name in DAILY:
+            self._scheduler.every().minute.at(":00").do(self._start_daily, name)
+        for name in EVERY_MINUTE:
+            self._scheduler.every().minute.at(":00").do(self._start, name)
 
     def _start_daily(self, name: str) -> None:
         today = self._clock().astimezone(self._zone).date()

@@ -26,6 +26,11 @@ class Report:
     failed: int = 0
     items: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def handled(self) -> int:
+        """How many are dealt with so far, whatever came of it."""
+        return self.done + self.skipped + self.failed
+
     def summary(self) -> dict[str, Any]:
         """Return the counts, as the contract names them."""
         return {

@@ -1,11 +1,12 @@
-"""Who belongs into the group: what is wrong with a person's place there, and how it is mended.
+"""Who belongs to the group: what is wrong with a person's place there, and how it is fixed.
 
-`people` are rows of what the database knows; `judged` compares one with what Telegram says, and is
-pure. Each mending is one transaction that looks again, and queues rather than does.
+`people` are rows of what the database knows; `judge` compares one with what Telegram says, and is
+pure. Each fix is one transaction that looks again, and queues rather than does.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import and_, bindparam, func, or_, select, update
@@ -21,16 +22,27 @@ from buffettsbot.core.telegram.group import Presence
 
 INVITED_LATELY = timedelta(days=1)
 
-# What may be wrong with somebody ...
-NO_MEMBERSHIP, NOT_IN_GROUP, BANNED, WRONG_FLAG = (
-    "no-membership",
-    "not-in-group",
-    "banned",
-    "wrong-flag",
-)
-# ... what is done about it, and why nothing is: it is under way, another's work, or a person's.
-REMOVE, INVITE, SET_FLAG = ("remove", "invite", "set-flag")
-REMOVING, INVITED, BY_EXPIRE, BY_HAND = "removal-queued", "invited", "pass-expire", "by-hand"
+
+class Problem(StrEnum):
+    """What is wrong with somebody's place."""
+
+    NO_MEMBERSHIP = "no-membership"
+    NOT_IN_GROUP = "not-in-group"
+    BANNED = "banned"
+    WRONG_FLAG = "wrong-flag"
+    NOT_ASKED = "not-asked"
+
+
+class Action(StrEnum):
+    """What is done about it; or why nothing is: it is under way, another's work, or a person's."""
+
+    REMOVE = "remove"
+    INVITE = "invite"
+    SET_FLAG = "set-flag"
+    REMOVAL_QUEUED = "removal-queued"
+    INVITED = "invited"
+    BY_EXPIRE = "pass-expire"
+    BY_HAND = "by-hand"
 
 
 def people(db: Database, after: int, size: int, *, now: datetime) -> Sequence[Any]:
@@ -64,23 +76,34 @@ def people(db: Database, after: int, size: int, *, now: datetime) -> Sequence[An
         return session.execute(page).all()
 
 
-def judged(person: Any, found: Presence, now: datetime) -> tuple[str | None, str]:
-    """Given what is known of somebody, return what is wrong, and what is to be done about it."""
-    standing = person.end_date is not None and person.expired_at is None
-    runs = standing and person.end_date > now
+def judge(person: Any, found: Presence, now: datetime) -> tuple[Problem, Action] | None:
+    """Given what is known of somebody, return what is wrong and what to do; None for nothing."""
+    stands = person.end_date is not None and person.expired_at is None
+    runs = stands and person.end_date > now
+    is_exempt = person.is_staff or found.is_admin or found.is_bot or person.undecided
     wrong_flag = person.at_private_group != found.is_in
-    exempt = person.is_staff or found.is_admin or found.is_bot or person.undecided
-    if found.is_in and not runs and not exempt:
-        if standing:  # its time is up: `expire` ends it, with word to everyone
-            return NO_MEMBERSHIP, BY_EXPIRE
-        return NO_MEMBERSHIP, REMOVING if person.removing else REMOVE
+    if found.is_in and not runs and not is_exempt:
+        if stands:  # its time is up: `expire` ends it, with word to everyone
+            return Problem.NO_MEMBERSHIP, Action.BY_EXPIRE
+        return Problem.NO_MEMBERSHIP, Action.REMOVAL_QUEUED if person.removing else Action.REMOVE
     if runs and not found.is_in:
         if found.status == "kicked":
-            return BANNED, SET_FLAG if wrong_flag else BY_HAND
+            return Problem.BANNED, Action.SET_FLAG if wrong_flag else Action.BY_HAND
         if not person.invited:
-            return NOT_IN_GROUP, INVITE
-        return NOT_IN_GROUP, SET_FLAG if wrong_flag else INVITED
-    return (WRONG_FLAG, SET_FLAG) if wrong_flag else (None, "")
+            return Problem.NOT_IN_GROUP, Action.INVITE
+        return Problem.NOT_IN_GROUP, Action.SET_FLAG if wrong_flag else Action.INVITED
+    return (Problem.WRONG_FLAG, Action.SET_FLAG) if wrong_flag else None
+
+
+def fix(db: Database, person: Any, found: Presence, action: Action, *, now: datetime) -> bool:
+    """Do what is to be done about somebody; return whether it was, and is not another's work."""
+    if action is Action.REMOVE:
+        return remove(db, person, now=now)
+    if action is Action.INVITE:
+        return invite(db, person, now=now)
+    if action is Action.SET_FLAG:
+        return set_flag(db, person, is_in=found.is_in)
+    return False
 
 
 def remove(db: Database, person: Any, *, now: datetime) -> bool:
@@ -94,7 +117,7 @@ def remove(db: Database, person: Any, *, now: datetime) -> bool:
         users.lock(connection, person.chat_id)
         if connection.execute(_OUT, {"person": person.chat_id}).first() is None:
             return False
-        _flag(connection, person, is_in=False)
+        _note_presence(connection, person, is_in=False)
         return outbox.queue(
             connection,
             key=f"remove:{person.chat_id}:audit:{person.last_removal or 0}",
@@ -123,7 +146,7 @@ def invite(db: Database, person: Any, *, now: datetime) -> bool:
     theirs = and_(SUBSCRIPTION.c.customer_id == person.chat_id, runs_at(now))
     with db.begin() as session:
         connection = session.connection()
-        if not _flag(connection, person, is_in=False):  # they joined meanwhile
+        if not _note_presence(connection, person, is_in=False):  # they joined meanwhile
             return False
         return queue_each(connection, kind="invitation", where=theirs, now=now) > 0
 
@@ -131,15 +154,17 @@ def invite(db: Database, person: Any, *, now: datetime) -> bool:
 def set_flag(db: Database, person: Any, *, is_in: bool) -> bool:
     """Write down whether somebody is in, unless that changed meanwhile; return whether it was."""
     with db.begin() as session:
-        return _flag(session.connection(), person, is_in=is_in)
+        return _note_presence(session.connection(), person, is_in=is_in)
 
 
-def _flag(connection: Connection, person: Any, *, is_in: bool) -> bool:
+def _note_presence(connection: Connection, person: Any, *, is_in: bool) -> bool:
     seen = {"person": person.chat_id, "seen": person.at_private_group}
-    return connection.execute(_FLAG, seen | {"at_private_group": is_in}).first() is not None
+    return (
+        connection.execute(_NOTE_PRESENCE, seen | {"at_private_group": is_in}).first() is not None
+    )
 
 
-_FLAG = (
+_NOTE_PRESENCE = (
     update(TELEGRAM_USER)
     .where(
         TELEGRAM_USER.c.chat_id == bindparam("person"),

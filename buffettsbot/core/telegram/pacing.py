@@ -1,4 +1,4 @@
-"""Telegram's speed: at most 30 calls a second, and the pauses that it asks for.
+"""Telegram's speed: 30 calls a second, one a second to a chat, and the pauses that it asks for.
 
 A pause holds for everyone, on any host: it is kept as a lease in the database.
 """
@@ -6,6 +6,7 @@ A pause holds for everyone, on any host: it is kept as a lease in the database.
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from buffettsbot.core.storage import leases
@@ -16,6 +17,8 @@ LONGEST_WAIT = 30.0  # seconds; whoever is asked for more does not wait for it
 CALLS_A_SECOND = 30
 SECOND = 1.04  # a little long: calls may be under way for different times
 STEP = SECOND / CALLS_A_SECOND
+CHAT_SECONDS = 1.0  # between two messages to a person
+GROUP_SECONDS = 3.0  # and to a group, which takes 20 a minute
 
 
 class Pacer:
@@ -53,6 +56,46 @@ class Pacer:
         """Give no turn before so many seconds have passed."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
+
+
+class Chats:
+    """Which chats may be written to, for all threads: one message at a time, then a rest."""
+
+    def __init__(self) -> None:
+        self._busy: set[int] = set()
+        self._free_at: dict[int, float] = {}
+        self._lock = threading.Lock()
+
+    def take(self, chats: Iterable[int]) -> None:
+        """Something is under way to these."""
+        with self._lock:
+            self._busy.update(chats)
+
+    def free(self, chat_id: int) -> None:
+        """Nothing was sent to this one after all."""
+        with self._lock:
+            self._busy.discard(chat_id)
+
+    def rest(self, chat_id: int) -> None:
+        """Something was sent to this one: nothing more before its rest is over."""
+        seconds = CHAT_SECONDS if chat_id > 0 else GROUP_SECONDS
+        with self._lock:
+            self._busy.discard(chat_id)
+            self._free_at[chat_id] = time.monotonic() + seconds
+
+    def resting(self) -> list[int]:
+        """Return those that may not be written to now."""
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = {chat: at for chat, at in self._free_at.items() if at > now}
+            return [*self._busy, *self._free_at]
+
+    def seconds_until_free(self, chats: Iterable[int]) -> float:
+        """Return the seconds until one of these, to none of which anything is under way, is free;
+        0 when one is."""
+        with self._lock:
+            now = time.monotonic()
+            return max(0.0, min(self._free_at.get(chat, now) for chat in chats) - now)
 
 
 def pause_left(db: Database, now: datetime) -> float:

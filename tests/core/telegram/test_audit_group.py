@@ -36,7 +36,7 @@ from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, PassRun, Subscription, TelegramUser
 from buffettsbot.core.storage.passes import Report
-from buffettsbot.core.telegram import belonging, group_audit, pacing
+from buffettsbot.core.telegram import belonging, group_audit, pacing, roll_call
 from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.core.telegram.group_audit import audit_group
@@ -404,7 +404,7 @@ def test_an_abnormal_share_stops_the_removals_and_names_the_way_on(
 def test_limited_runs_get_to_the_end_page_by_page(
     db: Database, bot: Telegram, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_audit, "CHUNK", 3)
+    monkeypatch.setattr(roll_call, "CHUNK", 3)
     people = crowd(db, sandbox, 7)
     person(db, 200, "left")
     noted(db, 200)
