@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from buffettsbot.cli.imported import show_imported
+from buffettsbot.cli.import_report import show_import
 from buffettsbot.cli.shared.facts import field, when
 from buffettsbot.cli.shared.options import (
     TIMES,
@@ -101,12 +101,12 @@ def import_django(
     if dry_run or not yes:
         rehearsal = bring(rehearse=True)
         if dry_run or not as_json:
-            show_imported(rehearsal, as_json=as_json)
+            show_import(rehearsal, as_json=as_json)
         if dry_run:
             return
         if rehearsal.is_news:
             confirm("Import this?", as_json=as_json)
-    show_imported(bring(rehearse=False), as_json=as_json)
+    show_import(bring(rehearse=False), as_json=as_json)
 
 
 @commands.command()

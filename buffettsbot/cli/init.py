@@ -81,7 +81,7 @@ def init(
     draft = setup.draft(path, given=given, environment=os.environ, original=from_env)
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not yes and not as_json
     _demand(draft, asks=asks)
-    answers = _asked(draft) if asks else {}
+    answers = _ask_for_missing(draft) if asks else {}
     draft = setup.draft(path, given=answers | given, environment=os.environ, original=from_env)
     _demand(draft)
     if "telegram_token" in draft.changes.keys() - answers.keys():
@@ -104,7 +104,7 @@ def init(
         _say_what_is_next(path, settings)
 
 
-def _asked(draft: setup.Draft) -> dict[str, str]:
+def _ask_for_missing(draft: setup.Draft) -> dict[str, str]:
     """Ask for what is missing or malformed; for what has a default only in a first env file."""
     names = [name for name in QUESTIONS if name not in draft.values]
     if draft.text:
@@ -126,13 +126,14 @@ def _ask(name: str, draft: setup.Draft) -> str:
             return answer
         problem = malformed({name: answer}).get(name)
         if problem is None and hidden:
-            problem = _refused(answer, draft)
+            problem = _try_token(answer, draft)
         if problem is None:
             return answer.strip()
         say(problem.removeprefix("is malformed: "))
 
 
-def _refused(token: str, draft: setup.Draft) -> str | None:
+def _try_token(token: str, draft: setup.Draft) -> str | None:
+    """Show whose token this is; return why it is none, if so."""
     if not re.fullmatch(r"\d+:[\w-]+", token.strip(), re.ASCII):
         return "This is no bot's token: it is digits, a colon and letters. Copy it again, whole."
     try:

@@ -196,5 +196,5 @@ def as_row(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _claimant(entry: Mapping[str, Any]) -> str:
-    person_ = handle(entry["telegram_username"], entry["customer_id"])
-    return f"{person_}, {entry['plan']}: {in_words(entry['status'], entry['reason'])}"
+    who = handle(entry["telegram_username"], entry["customer_id"])
+    return f"{who}, {entry['plan']}: {in_words(entry['status'], entry['reason'])}"

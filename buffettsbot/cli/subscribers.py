@@ -1,6 +1,5 @@
 """buffettsbot subscribers: who is in."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from itertools import islice
 from typing import Annotated, Any
@@ -8,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from buffettsbot.cli.payments import as_row as payment_row
-from buffettsbot.cli.shared.facts import field, handle, moment, person, picked, when
+from buffettsbot.cli.shared.facts import handle, picked, when
+from buffettsbot.cli.shared.membership import membership_columns, membership_facts
 from buffettsbot.cli.shared.options import (
     PAYMENTS,
     TIMES,
@@ -27,11 +27,9 @@ from buffettsbot.cli.shared.options import (
     parse_time,
 )
 from buffettsbot.cli.shared.output import say, show_lines, show_object, show_rows
-from buffettsbot.cli.shared.table import Column
 from buffettsbot.cli.verify import EXIT_CODES, as_row, in_words, say_verdict
 from buffettsbot.core.app import App, expectation_of, open_chain
 from buffettsbot.core.errors import NoMembership
-from buffettsbot.core.hashes import GRANT
 from buffettsbot.core.ledger import claims, payments
 from buffettsbot.core.members import grants, memberships, users
 from buffettsbot.core.members.memberships import STATUSES, Member
@@ -92,28 +90,14 @@ def list_(
         plan=parse_period(plan) if plan else None,
         limit=limit,
     )
-    columns = (
-        person(),
-        field("plan", "plan"),
-        Column("price", _price, right=True, yields=2),
-        moment("ends", "end_date", app.settings.timezone),
-        field("status", "status", coloured=True),
-        field("in group", "at_private_group"),
-    )
     show_rows(
         map(asdict, members),
-        columns,
+        membership_columns(app.settings.timezone),
         as_json=as_json,
         as_csv=as_csv,
         fields=FIELDS,
         empty="Nobody matches. Everyone who ever was in: buffettsbot subscribers list --status all",
     )
-
-
-def _price(row: Mapping[str, Any]) -> str:
-    if row["transaction_hash"].startswith(GRANT):
-        return "granted"
-    return "–" if row["price"] is None else str(row["price"])
 
 
 @commands.command()
@@ -136,17 +120,7 @@ def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
         return
     zone = app.settings.timezone
     facts = [("user", f"{handle(user.telegram_username, user.chat_id)} ({user.chat_id})")]
-    if member is None:
-        facts.append(("membership", "none yet"))
-    else:
-        facts += [
-            ("status", member.status),
-            ("plan", _plan(member)),
-            ("since", when(member.start_date, zone)),
-            ("ends", when(member.end_date, zone)),
-            ("hash", member.transaction_hash),
-            ("in group", "yes" if member.at_private_group else "no"),
-        ]
+    facts += membership_facts(member, zone)
     for row in ledger:
         status = in_words(row["status"], row["reason"])
         facts.append(("payment", f"{when(row['claimed_at'], zone)}, {row['plan']}, {status}"))
@@ -156,12 +130,6 @@ def show(ctx: typer.Context, who: Person, as_json: Json = False) -> None:
         for row in messages
     ]
     show_lines(facts)
-
-
-def _plan(member: Member) -> str:
-    if not member.transaction_hash.startswith(GRANT):
-        return member.plan or "–"
-    return f"{member.plan} (granted)" if member.plan else "granted"
 
 
 @commands.command()
@@ -231,7 +199,7 @@ def revoke(
     """End a running membership now, as if its time were up."""
     app = open_for(ctx, *TIMES, "group_id")
     member = memberships.running_member(app.db, who, now=app.now())
-    zone, warning = app.settings.timezone, _open_payment(app, member.chat_id)
+    zone, warning = app.settings.timezone, _warning_of_open_payment(app, member.chat_id)
     if not yes:
         name = handle(member.telegram_username, member.chat_id)
         runs = f"which runs until {when(member.end_date, zone)}"
@@ -244,7 +212,7 @@ def revoke(
     _show(app, member.chat_id, words, as_json=as_json)
 
 
-def _open_payment(app: App, chat_id: int) -> str:
+def _warning_of_open_payment(app: App, chat_id: int) -> str:
     """Return a sentence about a payment that is not decided; "" without one."""
     ledger = payments.list_payments(app.db, customer_id=chat_id)
     if not any(entry["status"] in models.OPEN for entry in ledger):

@@ -191,13 +191,13 @@ def _hangs(stage: Stage) -> None:
 def _does_nothing(stage: Stage) -> None:
     stage.scene("Fine.")
     stage.scene("Nobody is due.")
-    stage.later(utcnow(), lambda _db, _chain: Report("remind"))
+    stage.run_later(utcnow(), lambda _db, _chain: Report("remind"))
 
 
 def _does_it_twice(stage: Stage) -> None:
     stage.scene("Fine.")
     stage.scene("Somebody is due for ever.")
-    stage.later(utcnow(), lambda _db, _chain: Report("remind", due=1, done=1))
+    stage.run_later(utcnow(), lambda _db, _chain: Report("remind", due=1, done=1))
 
 
 def _writes_to_nobody(stage: Stage) -> None:

@@ -197,7 +197,7 @@ class Stage:
         if answer != {"approved": approved} or is_in is not approved:
             raise WrongTurn(f"{chat_id} was answered {answer}, and is in the group: {is_in}")
 
-    def later(self, moment: datetime, work: Callable[[Database, Chain], Report]) -> None:
+    def run_later(self, moment: datetime, work: Callable[[Database, Chain], Report]) -> None:
         """Run a pass of the core at a time to come, which the command line cannot, and deliver what
         it queued; it has to do one thing, once.
         """

@@ -90,7 +90,7 @@ def _recovery(stage: Stage) -> None:
     stage.scene("TRON is back. Within a minute a pass asks it again, and Ben is in.")
     soon = datetime.now(UTC).replace(microsecond=0) + MINUTE
     stage.admin("pass", "settle", "--dry-run", "--at", soon.isoformat(), shows="1 due")
-    stage.later(soon, lambda db, chain: settle(db, chain, EXPECTATION, now=soon))
+    stage.run_later(soon, lambda db, chain: settle(db, chain, EXPECTATION, now=soon))
     *_, welcome = stage.receives("Ben", BEN, "We are checking your payment", "Welcome!", shown=2)
     stage.join(BEN, welcome)
 
@@ -110,7 +110,7 @@ def _reminder(stage: Stage, day: datetime) -> None:
     stage.scene("Three days before the end, Ben is reminded.")
     at = day.isoformat(timespec="minutes")
     stage.admin("pass", "remind", "--dry-run", "--at", at, shows="@ben")
-    stage.later(day, lambda db, _: remind(db, now=day, days=(7, 3, 1)))
+    stage.run_later(day, lambda db, _: remind(db, now=day, days=(7, 3, 1)))
     stage.receives("Ben", BEN, "3 days", "Your membership", shown=2)
     stage.receives("the owner", OWNER, "Reminders", shown=0)
 
@@ -119,7 +119,7 @@ def _expiry(stage: Stage, day: datetime) -> None:
     stage.scene("Ben does not renew: he leaves. Ann has paid: she stays.")
     at = day.isoformat(timespec="minutes")
     stage.admin("pass", "expire", "--dry-run", "--at", at, shows="@ben")
-    stage.later(day, lambda db, _: expire(db, now=day, guard=0.2, group=True))
+    stage.run_later(day, lambda db, _: expire(db, now=day, guard=0.2, group=True))
     stage.receives("Ben", BEN, "has ended")
     stage.receives("the owner", OWNER, "Delete from the private group", "ended: 1")
     _expect(stage.members(), {ANN: "member", BEN: "left"})

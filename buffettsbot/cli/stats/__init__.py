@@ -126,19 +126,25 @@ def weeks(found: Statistics) -> list[Sequence[DueDay]]:
 
 def _draw(found: Statistics) -> None:
     granted = f", {found.granted} by a grant" if found.granted else ""
-    _head(f"Members, {when(found.at, found.zone)}: {found.members}{granted}", first=True)
+    _show_head(f"Members, {when(found.at, found.zone)}: {found.members}{granted}", first=True)
     plans = [
         {"plan": plan or "without a plan", "members": count} for plan, count in found.plans.items()
     ]
-    _table(plans, (field("plan", "plan"), _number("members")), drawn="members")
+    _show_table(plans, (field("plan", "plan"), _number("members")), drawn="members")
+    _draw_months(found)
+    _draw_due(found)
+
+
+def _draw_months(found: Statistics) -> None:
     in_view = sum(month.income for month in found.months)
-    _head(
+    _show_head(
         f"Income, {_since(found.months)}: {usdt(in_view)} USDT of {usdt(found.income)} ever; "
         f"renewal rate {percent(found.renewal_rate)}"
     )
     if found.unknown_amounts:
         many = "payments" if found.unknown_amounts > 1 else "payment"
-        _say_plain(f"Without {found.unknown_amounts} {many} of unknown amount (imported, by hand).")
+        without = f"Without {found.unknown_amounts} {many} of unknown amount (imported, by hand)."
+        show_styled([(f"{without}\n", "dim")])
     months = [
         _month(month)
         | {
@@ -150,13 +156,17 @@ def _draw(found: Statistics) -> None:
         for month in found.months
     ]
     numbers = (_number(name) for name in ("joined", "renewed", "left", "members"))
-    _table(
-        months,
-        (field("month", "name"), _number("usdt", "USDT"), *numbers, _number("rate", "renewal")),
-        drawn="micro",
-        at=2,
+    columns = (
+        field("month", "name"),
+        _number("usdt", "USDT"),
+        *numbers,
+        _number("rate", "renewal"),
     )
-    due = [
+    _show_table(months, columns, drawn="micro", at=2)
+
+
+def _draw_due(found: Statistics) -> None:
+    weeks_due = [
         {
             "days": span(week),
             "members": sum(day.members for day in week),
@@ -166,8 +176,9 @@ def _draw(found: Statistics) -> None:
         for week in weeks(found)
     ]
     total = usdt(sum(day.usdt for day in found.due))
-    _head(f"Coming due in {DUE_DAYS} days, at today's prices: {total} USDT")
-    _table(due, (field("days", "days"), _number("members"), _number("usdt", "USDT")), drawn="micro")
+    _show_head(f"Coming due in {DUE_DAYS} days, at today's prices: {total} USDT")
+    columns = (field("days", "days"), _number("members"), _number("usdt", "USDT"))
+    _show_table(weeks_due, columns, drawn="micro")
 
 
 def _since(months: Sequence[Month]) -> str:
@@ -175,19 +186,15 @@ def _since(months: Sequence[Month]) -> str:
     return first if first == last else f"{first} – {last}"
 
 
-def _head(words: str, *, first: bool = False) -> None:
+def _show_head(words: str, *, first: bool = False) -> None:
     show_styled([("" if first else "\n", ""), (f"{words}\n", "bold")])
-
-
-def _say_plain(words: str) -> None:
-    show_styled([(f"{words}\n", "dim")])
 
 
 def _number(name: str, title: str = "") -> Column:
     return field(title or name, name, right=True)
 
 
-def _table(
+def _show_table(
     rows: Sequence[dict[str, Any]], columns: Sequence[Column], *, drawn: str, at: int | None = None
 ) -> None:
     """Show rows, each with a bar of its share in the greatest of what is `drawn`."""

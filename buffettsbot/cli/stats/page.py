@@ -39,53 +39,50 @@ class Series:
 
 def page(found: Statistics, community: str) -> str:
     """Return the whole page."""
-    months = found.months
-    names = [f"{month.first:%b}" for month in months]
-    days = [f"{day.day:%d %b}".lstrip("0") for day in found.due]
-    figures: dict[str, str] = {
+    figures = {
         "community": escape(community),
         "at": escape(f"{when(found.at, found.zone)} ({found.zone.key})"),
         "tiles": "".join(_tile(*tile) for tile in _tiles(found)),
-        "income": _chart(
-            pygal.Bar, names, Series("USDT", "income", [m.income / MICRO for m in months])
-        ),
-        "members": _chart(
-            pygal.Line,
-            names,
-            Series("members", "members", [m.members for m in months]),
-            fill=True,
-        ),
-        "flow": _chart(
-            pygal.Bar,
-            names,
-            Series("Joined", "joined", [m.joined for m in months]),
-            Series("Renewed", "renewed", [m.renewed for m in months]),
-            Series("Left", "left", [m.left for m in months]),
-        ),
+        "months": "".join(map(_row, reversed(found.months))),
+        "unknown": _unknown(found.unknown_amounts),
+    }
+    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(figures | _charts(found))
+
+
+def _charts(found: Statistics) -> dict[str, str]:
+    """Return each chart by its name in the template."""
+    months = found.months
+    names = [f"{month.first:%b}" for month in months]
+    days = [f"{day.day:%d %b}".lstrip("0") for day in found.due]
+    income = Series("USDT", "income", [month.income / MICRO for month in months])
+    members = Series("members", "members", [month.members for month in months])
+    joined = Series("Joined", "joined", [month.joined for month in months])
+    renewed = Series("Renewed", "renewed", [month.renewed for month in months])
+    left = Series("Left", "left", [month.left for month in months])
+    rate = Series("%", "renewed", [_hundredths(month) for month in months])
+    due = Series("USDT", "due", [day.usdt / MICRO for day in found.due])
+    plans = Series("members", "members", list(reversed(found.plans.values())))
+    return {
+        "income": _chart(pygal.Bar, names, income),
+        "members": _chart(pygal.Line, names, members, fill=True),
+        "flow": _chart(pygal.Bar, names, joined, renewed, left),
         "rate": _chart(
             pygal.Line,
             names,
-            Series("%", "renewed", [_hundredths(month) for month in months]),
+            rate,
             range=(0, 100),
             value_formatter=lambda value: f"{value:.0f}%",
         ),
-        "due": _chart(
-            pygal.Bar,
-            days,
-            Series("USDT", "due", [day.usdt / MICRO for day in found.due]),
-            x_labels_major_every=7,
-        ),
+        "due": _chart(pygal.Bar, days, due, x_labels_major_every=7),
         "plans": _chart(
             pygal.HorizontalBar,
             [plan or "no plan" for plan in reversed(found.plans)],
-            Series("members", "members", list(reversed(found.plans.values()))),
+            plans,
             print_values=True,
             show_x_labels=False,
         ),
-        "months": "".join(map(_row, reversed(months))),
-        "unknown": _unknown(found.unknown_amounts),
     }
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(figures)
 
 
 def _tiles(found: Statistics) -> list[tuple[str, str, str]]:

@@ -45,7 +45,7 @@ class Migrated(TelegramError):
 
 
 class Misconfigured(TelegramError):
-    """Nothing will work until a person mends the token or the bot's rights."""
+    """Nothing will work until a person fixes the token or the bot's rights."""
 
 
 _GROUP_TROUBLE = (

@@ -33,7 +33,7 @@ class Presence:
 def look_up(telegram: Telegram, user_id: int) -> Presence:
     """Return what somebody is to the group; whom Telegram does not know there has `left`."""
     try:
-        member = _in_group(telegram, "getChatMember", user_id=user_id)
+        member = _call_in_group(telegram, "getChatMember", user_id=user_id)
     except Refused as error:
         if _says(error, *_NOT_THERE):
             return Presence("left", is_in=False)
@@ -51,7 +51,7 @@ def check_rights(telegram: Telegram, *rights: str) -> None:
     Of anybody else Telegram need not say who is in: it promises that to administrators only.
     """
     bot = _fields(telegram.call("getMe"))
-    member = _fields(_in_group(telegram, "getChatMember", user_id=bot.get("id")))
+    member = _fields(_call_in_group(telegram, "getChatMember", user_id=bot.get("id")))
     if member.get("status") != "administrator":
         raise no_rights(f"it is {member.get('status')}, no administrator")
     lacking = [right for right in rights if member.get(right) is not True]
@@ -62,7 +62,7 @@ def check_rights(telegram: Telegram, *rights: str) -> None:
 def approve(telegram: Telegram, user_id: int) -> bool:
     """Let in somebody who asked; return whether they are in now: their request may be gone."""
     try:
-        _in_group(telegram, "approveChatJoinRequest", user_id=user_id)
+        _call_in_group(telegram, "approveChatJoinRequest", user_id=user_id)
     except Refused as error:
         if _says(error, _REQUEST_GONE):
             return False
@@ -74,7 +74,7 @@ def approve(telegram: Telegram, user_id: int) -> bool:
 def decline(telegram: Telegram, user_id: int) -> None:
     """Turn away somebody who asked. Where Telegram refuses, there is no request to decline."""
     try:
-        _in_group(telegram, "declineChatJoinRequest", user_id=user_id)
+        _call_in_group(telegram, "declineChatJoinRequest", user_id=user_id)
     except Refused:
         return
 
@@ -83,9 +83,9 @@ def remove(telegram: Telegram, user_id: int, *, turn: Callable[[], None]) -> Non
     """Take somebody out of the group so that they may come back; owners and admins stay."""
     try:
         turn()
-        _in_group(telegram, "banChatMember", user_id=user_id)
+        _call_in_group(telegram, "banChatMember", user_id=user_id)
         turn()
-        _in_group(telegram, "unbanChatMember", user_id=user_id, only_if_banned=True)
+        _call_in_group(telegram, "unbanChatMember", user_id=user_id, only_if_banned=True)
     except Refused as error:
         if not _says(error, *_NOT_REMOVABLE, *_NOT_THERE):
             raise
@@ -94,7 +94,7 @@ def remove(telegram: Telegram, user_id: int, *, turn: Callable[[], None]) -> Non
 def invite(telegram: Telegram, user_id: int, *, turn: Callable[[], None]) -> str:
     """Make an invitation that asks to join and names the member; return its link."""
     turn()
-    made = _in_group(
+    made = _call_in_group(
         telegram, "createChatInviteLink", name=f"member {user_id}", creates_join_request=True
     )
     return str(made["invite_link"])
@@ -111,7 +111,7 @@ def _says(error: Refused, *parts: str) -> bool:
     return any(part in words for part in parts)
 
 
-def _in_group(telegram: Telegram, method: str, **parameters: Any) -> Any:
+def _call_in_group(telegram: Telegram, method: str, **parameters: Any) -> Any:
     """Call a method on the group, following it to its new id if it has one."""
     try:
         return telegram.call(method, chat_id=telegram.group, **parameters)

@@ -66,15 +66,8 @@ def audit_group(
     any moment.
     """
     run = _Run(db, clock(), fix, limit, Report("audit-group", dry_run=not fix))
-    with db.read() as session:
-        run.known = session.scalar(select(func.count()).select_from(TELEGRAM_USER)) or 0
-    roll_call = RollCall(db, telegram, clock)
     try:
-        roll_call.begin(*(RIGHTS if fix else ()))
-        for person, answer in roll_call.answers(run.now):
-            run.asked += 1
-            _note(run, person, answer)
-            watch(run.asked, run.known)
+        _ask_about_everyone(run, RollCall(db, telegram, clock), watch)
     except Misconfigured as error:
         raise NotAllowed(str(error)) from None
     except TelegramError as error:
@@ -87,6 +80,17 @@ def audit_group(
     for person, presence, item in run.leaving:
         _fix(run, person, presence, item)
     return run.report
+
+
+def _ask_about_everyone(run: _Run, roll_call: RollCall, watch: Callable[[int, int], None]) -> None:
+    """Ask about one person after the other, and note what is wrong. Raises a TelegramError."""
+    with run.db.read() as session:
+        run.known = session.scalar(select(func.count()).select_from(TELEGRAM_USER)) or 0
+    roll_call.begin(*(RIGHTS if run.fix else ()))
+    for person, answer in roll_call.answers(run.now):
+        run.asked += 1
+        _note(run, person, answer)
+        watch(run.asked, run.known)
 
 
 def _note(run: _Run, person: Any, answer: Presence | TelegramError) -> None:

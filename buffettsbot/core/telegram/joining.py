@@ -45,8 +45,8 @@ def answer_request(db: Database, telegram: Telegram | None, *, chat_id: int, now
             return False
         is_in = group.approve(telegram, chat_id)
     except TelegramError as error:
-        raise _explained(error) from None
-    return _stays(db, chat_id, now) if is_in else True
+        raise _explain(error) from None
+    return _note_in(db, chat_id, now) if is_in else True
 
 
 _RUNNING = select(SUBSCRIPTION.c.customer_id).where(
@@ -60,8 +60,9 @@ _NOTE_IN = (
 )
 
 
-def _stays(db: Database, chat_id: int, now: datetime) -> bool:
-    """Write down that a member is in; one whose membership ended meanwhile is to be taken out."""
+def _note_in(db: Database, chat_id: int, now: datetime) -> bool:
+    """Write down that a member is in; return False for one whose membership ended meanwhile, who is
+    to be taken out."""
     with db.begin() as session:
         connection = session.connection()
         users.lock(connection, chat_id)
@@ -78,7 +79,7 @@ def _stays(db: Database, chat_id: int, now: datetime) -> bool:
     return False
 
 
-def _explained(error: TelegramError) -> Unavailable | Conflict:
+def _explain(error: TelegramError) -> Unavailable | Conflict:
     if isinstance(error, Throttled):
         return Unavailable(f"{error}.", math.ceil(error.retry_after))
     if isinstance(error, Refused):

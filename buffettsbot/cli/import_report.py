@@ -1,4 +1,4 @@
-"""What an import did, as people and programs read it."""
+"""The report of an import: what it did, as people and programs read it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -21,7 +21,7 @@ WORDS = {
 }
 
 
-def show_imported(imported: Imported, *, as_json: bool) -> None:
+def show_import(imported: Imported, *, as_json: bool) -> None:
     """Show what an import did: everything as JSON, or counts and some of what was odd."""
     if as_json:
         show_object(asdict(imported) | {"changed": imported.is_news and not imported.dry_run})
