@@ -1,4 +1,4 @@
-"""Passes, the outbox and the database on the command line, letter by letter as the contract says."""
+"""Passes, the outbox and the database on the command line, letter by letter as in the contract."""
 
 import json
 from datetime import timedelta
