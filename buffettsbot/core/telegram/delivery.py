@@ -108,7 +108,8 @@ def _drain(run: _Run, limit: int | None, watch: Callable[[Report], None]) -> Non
                 break
             run.report.due += len(batch)
             under_way |= {workers.submit(_send, run, row) for row in batch}
-            under_way = _finish(under_way, down_to=REFILL if batch else len(under_way) - 1)
+            enough = REFILL if batch else len(under_way) - 1  # with nothing to take, wait for one
+            under_way = _finish(under_way, down_to=enough)
             watch(run.report)
         _finish(under_way, down_to=0)
         watch(run.report)
