@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from bottle import Bottle, HTTPResponse, request
@@ -32,7 +32,7 @@ from buffettsbot.http.answers import answer, errors_as_json, plain_error
 from buffettsbot.http.bodies import SENTENCES, JoinRequest, NewClaim, NewUser, read
 from buffettsbot.http.guard import guard
 from buffettsbot.http.metrics import Metrics
-from buffettsbot.http.routes import ROUTES, Route
+from buffettsbot.http.openapi import Route
 
 
 class Api:
@@ -67,12 +67,11 @@ class Api:
         bottle.default_error_handler = plain_error
         for route in ROUTES:
             path = route.path.rstrip("/")
-            bottle.route([path, path + "/"], route.method, self._callback(route))
+            bottle.route([path, path + "/"], route.method, partial(self._answer, route))
         return observed(bottle, self.metrics)
 
-    def _callback(self, route: Route) -> Callable[[], HTTPResponse]:
-        answering, body = getattr(self, route.name), route.body
-        return (lambda: answering(read(body))) if body else answering
+    def _answer(self, route: Route) -> HTTPResponse:
+        return route.answering(self, read(route.body)) if route.body else route.answering(self)
 
     def add_user(self, new: NewUser) -> HTTPResponse:
         """Register a person, or update the profile of one who is known.
@@ -211,7 +210,7 @@ class Api:
 
     @cached_property
     def _openapi(self) -> bytes:
-        return openapi.document(Api)
+        return openapi.document(ROUTES)
 
     def health(self) -> HTTPResponse:
         """Say whether the service and its database answer.
@@ -234,3 +233,15 @@ class Api:
 
     def _date(self, moment: datetime) -> str:
         return moment.astimezone(self._app.settings.timezone).strftime("%d/%m/%Y %H:%M:%S")
+
+
+ROUTES = (
+    Route("POST", "/api/v1/users/", Api.add_user, "users", NewUser),
+    Route("GET", "/api/v1/subscriptions/", Api.show_subscription, "subscriptions"),
+    Route("POST", "/api/v1/subscriptions/", Api.claim_subscription, "subscriptions", NewClaim),
+    Route("GET", "/api/v1/plans/", Api.list_plans, "plans"),
+    Route("POST", "/api/v1/join-requests/", Api.answer_join_request, "subscriptions", JoinRequest),
+    Route("GET", "/api/v1/openapi.json", Api.show_openapi, "service"),
+    Route("GET", "/healthz", Api.health, "service"),
+    Route("GET", "/metrics", Api.show_metrics, "service"),
+)

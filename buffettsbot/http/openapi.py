@@ -2,18 +2,19 @@
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from bottle import HTTPResponse
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from buffettsbot import __version__
-from buffettsbot.http.answers import WORDS
-from buffettsbot.http.bodies import NOT_CALLED_JSON, TOO_LARGE
-from buffettsbot.http.guard import OPEN_TO_ALL, UNAUTHORIZED
-from buffettsbot.http.routes import RETRY_AFTER, ROUTES, Route, Told
-from buffettsbot.http.shapes import Refusal, Shape, Unavailable
+from buffettsbot.http.bodies import Body
+from buffettsbot.http.examples import ANSWERS, BODIES, COMMON, PARAMETERS, Told
+from buffettsbot.http.guard import OPEN_TO_ALL
+from buffettsbot.http.shapes import Shape
 
 DESCRIPTION = """
 For the community's bot. A customer pays USDT straight to the owner's wallet and hands the bot the
@@ -57,45 +58,28 @@ BEARER = (
 )
 REFERENCE = "#/components/schemas/{model}"
 
-# What any request of a kind may be answered, so that no route has to say it.
-COMMON = {
-    401: Told(
-        "A token is set, and the request did not carry it.",
-        {"no token": Refusal(status=401, message=UNAUTHORIZED)},
-        {"WWW-Authenticate": {"required": True, "schema": {"type": "string", "const": "Bearer"}}},
-    ),
-    409: Told(
-        "Others changed the same thing in the very same moment, again and again. Nothing was "
-        "changed; send it once more.",
-        {"overtaken": Refusal(status=409, message="Others claim this hash just now. Try again.")},
-    ),
-    413: Told(
-        "The body is larger than 64 KiB.",
-        {"too large": Refusal(status=413, message=TOO_LARGE)},
-    ),
-    415: Told(
-        "The body is not declared as JSON.",
-        {"a form": Refusal(status=415, message=NOT_CALLED_JSON)},
-    ),
-    500: Told(
-        "A bug here; the service's log has the details.",
-        {"a bug": Refusal(status=500, message=WORDS[500])},
-    ),
-    503: Told(
-        "The database does not answer just now. Send the same again.",
-        {"away": Unavailable(message="The database does not answer.", retry_after=5)},
-        RETRY_AFTER,
-    ),
-}
+
+@dataclass(frozen=True)
+class Route:
+    """Who answers a method of a path, and the model that is read first and handed to them.
+
+    The path is served with and without its trailing slash. The docstring of who answers is the
+    route's description.
+    """
+
+    method: str
+    path: str
+    answering: Callable[..., HTTPResponse]
+    tag: str
+    body: type[Body] | None = None
 
 
-def document(api: type) -> bytes:
-    """Return the OpenAPI document of the routes, which the methods of `api` answer, as JSON."""
+def document(routes: Iterable[Route]) -> bytes:
+    """Return the OpenAPI document of the routes, as JSON."""
     schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
-        operation = _operation(route, getattr(api, route.name), schemas)
-        paths.setdefault(route.path, {})[route.method.lower()] = operation
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     described = {
         "openapi": "3.1.0",
         "info": {
@@ -172,25 +156,27 @@ class Schemas:
         return {"allOf": [shape], "properties": {"status": {"const": example.status}}}
 
 
-def _operation(route: Route, answering: Any, schemas: Schemas) -> dict[str, Any]:
-    summary, _, description = str(inspect.getdoc(answering)).partition("\n\n")
-    name = route.name.title().replace("_", "")
+def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
+    name = route.answering.__name__
+    title = name.title().replace("_", "")
+    summary, _, description = str(inspect.getdoc(route.answering)).partition("\n\n")
+    parameters = PARAMETERS.get(name, {})
     operation: dict[str, Any] = {
-        "operationId": name[0].lower() + name[1:],
+        "operationId": title[0].lower() + title[1:],
         "tags": [route.tag],
         "summary": summary.replace("\n", " ").removesuffix("."),
         "description": description,
-        "parameters": [{"name": name, "in": "query"} | rest for name, rest in route.query.items()],
+        "parameters": [{"name": name, "in": "query"} | rest for name, rest in parameters.items()],
     }
     if route.path == OPEN_TO_ALL:
         operation["security"] = []
     if route.body:
-        body = {"schema": schemas.of(route.body), "examples": _named(route.bodies)}
+        body = {"schema": schemas.of(route.body), "examples": _named(BODIES[name])}
         operation["requestBody"] = {"required": True, "content": {"application/json": body}}
-    fields = route.body.model_fields if route.body else route.query
-    unshaped = schemas.of_errors(f"{name}Errors", fields) if fields else {"type": "object"}
+    fields = route.body.model_fields if route.body else parameters
+    unshaped = schemas.of_errors(f"{title}Errors", fields) if fields else {"type": "object"}
     responses = {status: {"$ref": f"#/components/responses/{status}"} for status in _common(route)}
-    for status, told in route.answers.items():
+    for status, told in ANSWERS[name].items():
         responses[status] = _response(told, schemas, unshaped)
     operation["responses"] = {str(status): responses[status] for status in sorted(responses)}
     return operation

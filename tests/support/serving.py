@@ -35,7 +35,7 @@ from buffettsbot.core.settings.settings import load_settings
 from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.wire import Wire
 from buffettsbot.http import openapi
-from buffettsbot.http.api import Api
+from buffettsbot.http.api import ROUTES, Api
 from buffettsbot.http.sandbox import running_sandbox
 from buffettsbot.http.sandbox.state import SandboxState
 from buffettsbot.http.server import Server
@@ -47,7 +47,7 @@ PATIENCE = 60.0
 # What the API says of itself
 
 
-_SERVED = openapi.document(Api)
+_SERVED = openapi.document(ROUTES)
 
 
 def described() -> dict[str, Any]:
