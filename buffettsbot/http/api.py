@@ -1,6 +1,6 @@
 """The bot's API: thin over the core, JSON in and out, as the contract (section 2) has it.
 
-What a route's words say stands in the API's description as well. Claims may wait for the
+A route's docstring is its description for bot developers (openapi.json). Claims may wait for the
 blockchain, join requests for Telegram; only so many do at once. Claims beyond are written down and
 answered 202, join requests 503, without waiting: a slow or dead TRON or Telegram never starves the
 other requests.

@@ -53,7 +53,7 @@ SENTENCES = {
 
 
 def _whole_number(value: object) -> int:
-    digits = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    digits = str(value) if isinstance(value, int) else value
     if not isinstance(digits, str) or not digits.isascii() or not digits.isdecimal():
         raise PydanticCustomError("no_integer", "no integer")
     if len(digits) > MOST_DIGITS:

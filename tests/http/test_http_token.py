@@ -53,7 +53,8 @@ def test_without_the_right_token_everything_but_health_is_401(guarded: str) -> N
                     assert answer.status_code == 401, (method, spelling, wrong)
                     assert answer.headers["www-authenticate"] == "Bearer"
                     assert TOKEN not in answer.text
-            assert bot.send("GET", "/healthz", headers=headers).status_code == 200
+            for spelling in ("/healthz", "/healthz/"):
+                assert bot.send("GET", spelling, headers=headers).status_code == 200
 
 
 def test_with_the_right_token_everything_answers(guarded: str) -> None:
