@@ -11,7 +11,7 @@ from sqlmodel import col
 
 from buffettsbot.core.errors import Unavailable
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import PassRun, Payment
+from buffettsbot.core.storage.models import OPEN, PassRun, Payment
 
 CHAIN_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3, 5, 8, 14)
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -54,7 +54,7 @@ class Metrics:
             buckets=CHAIN_SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_Looked(db))
+        self.registry.register(_DatabaseCollector(db))
         ProcessCollector(registry=self.registry)
 
     def observe_chain(self, source: str, outcome: str, seconds: float) -> None:
@@ -66,13 +66,14 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class _Looked(Collector):
+class _DatabaseCollector(Collector):
     """What stands in the database; absent while it does not answer."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield what is open, and when each pass last ended."""
         pending = GaugeMetricFamily(
             "buffettsbot_payments_open", "Payments not decided yet, by status.", labels=["status"]
         )
@@ -83,16 +84,8 @@ class _Looked(Collector):
         )
         try:
             with self._db.read() as session:
-                counts = session.execute(
-                    select(col(Payment.status), func.count())
-                    .where(col(Payment.status).in_(["pending", "held"]))
-                    .group_by(col(Payment.status))
-                ).all()
-                latest = session.execute(
-                    select(col(PassRun.name), func.max(col(PassRun.finished_at)))
-                    .where(col(PassRun.finished_at).is_not(None))
-                    .group_by(col(PassRun.name))
-                ).all()
+                counts = session.execute(_OPEN_PAYMENTS).all()
+                latest = session.execute(_LATEST_PASSES).all()
         except Unavailable:
             return
         for status, count in counts:
@@ -105,3 +98,15 @@ class _Looked(Collector):
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing to ask the database for at registration."""
         return []
+
+
+_OPEN_PAYMENTS = (
+    select(col(Payment.status), func.count())
+    .where(col(Payment.status).in_(OPEN))
+    .group_by(col(Payment.status))
+)
+_LATEST_PASSES = (
+    select(col(PassRun.name), func.max(col(PassRun.finished_at)))
+    .where(col(PassRun.finished_at).is_not(None))
+    .group_by(col(PassRun.name))
+)

@@ -2,7 +2,7 @@
 
 * `serving(env)`: a real process, `buffettsbot serve`; `env` comes from `helpers.clean_env`.
 * `hosting(env)`: the same server in a thread of this process, with a clock that can be set forward.
-* `Bot`: an HTTP client; each answer it gets is held against `http/openapi.json`.
+* `Bot`: an HTTP client; each answer it gets is held against what the API says of itself.
 * `sandboxed()`: the sandbox, and how to drive it.
 """
 
@@ -34,7 +34,8 @@ from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.settings.settings import load_settings
 from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.wire import Wire
-from buffettsbot.http.api import OPENAPI_FILE, Api
+from buffettsbot.http import openapi
+from buffettsbot.http.api import ROUTES, Api
 from buffettsbot.http.sandbox import running_sandbox
 from buffettsbot.http.sandbox.state import SandboxState
 from buffettsbot.http.server import Server
@@ -43,12 +44,15 @@ ROOT = Path(buffettsbot.__file__).parents[1]
 PATIENCE = 60.0
 
 
-# What openapi.json says
+# What the API says of itself
+
+
+_SERVED = openapi.document(ROUTES)
 
 
 def described() -> dict[str, Any]:
-    """Return the description, as shipped."""
-    document: dict[str, Any] = json.loads(OPENAPI_FILE.read_text("utf-8"))
+    """Return the description, as it is served."""
+    document: dict[str, Any] = json.loads(_SERVED)
     return document
 
 

@@ -15,10 +15,9 @@ import pytest
 from commands import PATIENCE, ROOT, Commands
 from helpers import clean_env
 from loopback import Answer, Asked, Loopback, as_json
-from serving import Sandbox, bot_of, sandboxed, serving
+from serving import Sandbox, bot_of, described, sandboxed, serving
 
 from buffettsbot.core.chain.judge import Reason
-from buffettsbot.http.api import OPENAPI_FILE
 from buffettsbot.http.sandbox.control.routes import ROUTES
 from buffettsbot.http.sandbox.tron.kinds import KINDS
 
@@ -86,8 +85,7 @@ def test_curl_is_answered_as_the_guide_says(world: World, tmp_path: Path) -> Non
 
 
 def test_the_guide_has_every_route_and_every_kind_of_payment() -> None:
-    described = json.loads(OPENAPI_FILE.read_text("utf-8"))
-    for path, verbs in described["paths"].items():
+    for path, verbs in described()["paths"].items():
         for verb in set(verbs) & {"get", "post", "put", "patch", "delete"}:
             assert f"{verb.upper()} {path}" in GUIDE, (verb, path)
     for kind in KINDS:
