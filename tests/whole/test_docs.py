@@ -28,8 +28,19 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 PACKAGE = Path(buffettsbot.__file__).parent
-HEAVY = ("alembic", "bottle", "httpcore", "httpx", "prometheus_client", "psycopg", "pygal", "rich")
-HEAVY += ("sqlalchemy", "sqlmodel", "waitress")
+HEAVY = (
+    "alembic",
+    "bottle",
+    "httpcore",
+    "httpx",
+    "prometheus_client",
+    "psycopg",
+    "pygal",
+    "rich",
+    "sqlalchemy",
+    "sqlmodel",
+    "waitress",
+)
 
 
 def _root() -> Any:

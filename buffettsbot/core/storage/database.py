@@ -25,25 +25,19 @@ SCHEMA_VERSION = "0001"
 
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 10
-# Connections that are kept: one more than these would be opened and closed again for each use.
 POOL_SIZE = 32
-AUTOCOMMIT_POOL_SIZE = 12
+
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class Database:
     """An engine for `url` (SQLAlchemy's form). Opening it connects to nothing."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url, pool_size=POOL_SIZE)
+        self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        # A pool of its own: its connections never leave autocommit, which saves each look two
-        # changes of mode and a rollback.
-        self._autocommit = _engine(
-            url,
-            pool_size=AUTOCOMMIT_POOL_SIZE,
-            isolation_level="AUTOCOMMIT",
-            pool_reset_on_return=None,
-        )
+        # The same connections; what runs alone needs no BEGIN and no COMMIT around it.
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Session]:
@@ -69,15 +63,9 @@ class Database:
 
         Nothing is locked, nothing can be changed for good. Raises Unavailable.
         """
-        begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        with explained(), self._autocommit.connect() as connection:
-            connection.exec_driver_sql(begin)
-            try:
-                yield connection
-            except BaseException:
-                connection.invalidate()
-                raise
-            connection.exec_driver_sql("ROLLBACK")
+        kind = {"sqlite_begin": "BEGIN"} if self.is_sqlite else _SNAPSHOT
+        with explained(), self.engine.connect().execution_options(**kind) as connection:
+            yield connection
 
     def execute_alone(self, statement: Executable, values: Mapping[str, Any]) -> Row[Any] | None:
         """Execute one statement, a transaction by itself; return its first row.
@@ -127,24 +115,23 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-        self._autocommit.dispose()
 
 
-def _engine(url: str, **options: Any) -> Engine:
+def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            return _sqlite(url, parsed.database, options)
+            return _sqlite(url, parsed.database)
         driver_options = {"connect_timeout": CONNECT_SECONDS} | dict(parsed.query)
         return create_engine(
             parsed.set(query={}),
             connect_args=driver_options,
+            pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=BUSY_SECONDS,
             pool_use_lifo=True,
             pool_pre_ping=True,  # one that rested may be dead: a restarted server, a firewall
             hide_parameters=True,
-            **options,
         )
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
         raise BadSettings(
@@ -153,18 +140,17 @@ def _engine(url: str, **options: Any) -> Engine:
         ) from None
 
 
-def _sqlite(url: str, path: str | None, options: Mapping[str, Any]) -> Engine:
+def _sqlite(url: str, path: str | None) -> Engine:
     if path and path != ":memory:" and not path.startswith("file:"):
         _make_home(Path(path).parent)
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=POOL_SIZE,
         hide_parameters=True,
-        **options,
     )
     event.listen(engine, "connect", _prepare_sqlite)
-    if options.get("isolation_level") != "AUTOCOMMIT":
-        event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -186,4 +172,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN IMMEDIATE"))
