@@ -151,8 +151,8 @@ def _demand(draft: setup.Draft, *, asks: bool = False) -> None:
         lines = "\n  ".join(f"{PREFIX}{name.upper()} {why}" for name, why in left.items())
         ways = "Set them in the environment, give them as options, or run this on a terminal."
         if draft.text:
-            ways = f"Mend them in {draft.path}, or set them in the environment."
-        raise BadSettings(f"Nothing was written. To mend:\n  {lines}\n{ways}")
+            ways = f"Fix them in {draft.path}, or set them in the environment."
+        raise BadSettings(f"Nothing was written. Fix:\n  {lines}\n{ways}")
 
 
 def _tell(draft: setup.Draft) -> None:

@@ -31,8 +31,15 @@ LARGEST_REQUEST = 1024 * 1024
 log = logging.getLogger("buffettsbot.serve")
 
 
+# Three classes of waitress, changed where it asks for classes of one's own (`channel_class`,
+# `parser_class`, `error_task_class`): it has no options for what they do.
+
+
 class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
-    """waitress' own refusals (malformed requests, giant bodies), as JSON like all the others."""
+    """waitress' own refusals (malformed requests, giant bodies), as JSON like all the others.
+
+    Otherwise they are plain text, which a bot that reads JSON takes for a crash.
+    """
 
     def execute(self) -> None:
         error = self.request.error
@@ -46,7 +53,8 @@ class _JsonErrorTask(ErrorTask):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """waitress' parser, which would leave some malformed requests without any answer."""
+    """waitress' parser, which would leave some malformed requests without any answer: a traceback
+    in the log, and the connection closed."""
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -58,7 +66,10 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection whose time runs from the first byte of a request, not from its latest."""
+    """A connection whose time runs from the first byte of a request, not from its latest.
+
+    Otherwise a byte every 29 seconds would keep it for ever, and 800 such keep everybody out.
+    """
 
     error_task_class = _JsonErrorTask
     parser_class = _Parser

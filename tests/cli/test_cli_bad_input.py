@@ -189,7 +189,7 @@ def test_settings_that_are_missing_or_malformed_are_named_all_at_once(run: Comma
         "BUFFETTSBOT_HOLD_RISKY": "perhaps",
         "BUFFETTSBOT_DATABASE_URL": "mysql://host/name",
     }
-    everywhere = run("verify", GOOD, env=bad).refused(4, "Settings to mend")
+    everywhere = run("verify", GOOD, env=bad).refused(4, "Fix these settings")
     for arguments in (
         ["verify", GOOD],
         ["subscribers", "claim", "ann", "1 month", GOOD],

@@ -243,7 +243,7 @@ def test_what_is_malformed_in_the_file_is_named_and_the_file_stays(
     ):
         line = next(one for one in told.splitlines() if f"BUFFETTSBOT_{name} is malformed: " in one)
         assert wanted in line
-    assert f"Mend them in {file}" in told
+    assert f"Fix them in {file}" in told
     assert run.inside("init", "--json").error()["error"] == "bad-settings"
     code, seen = typed({}, run.env)  # what it cannot ask for is named before it asks for the rest
     assert (code, "REMINDER_DAYS is malformed" in seen, "WALLET" in seen) == (4, True, False)

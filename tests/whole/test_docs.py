@@ -28,7 +28,19 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 PACKAGE = Path(buffettsbot.__file__).parent
-HEAVY = ("alembic", "bottle", "httpx", "psycopg", "rich", "sqlalchemy", "sqlmodel")
+HEAVY = (
+    "alembic",
+    "bottle",
+    "httpcore",
+    "httpx",
+    "prometheus_client",
+    "psycopg",
+    "pygal",
+    "rich",
+    "sqlalchemy",
+    "sqlmodel",
+    "waitress",
+)
 
 
 def _root() -> Any:
@@ -129,6 +141,12 @@ def test_the_root_answers_at_once(option: str) -> None:
     shown, loaded = _imported(option)
     assert "buffettsbot" in shown
     assert loaded == []
+
+
+def test_a_command_that_opens_the_database_loads_only_what_it_needs(sqlite_url: str) -> None:
+    shown, loaded = _imported("plans", "list", "--json", BUFFETTSBOT_DATABASE_URL=sqlite_url)
+    assert shown == "[]\n"
+    assert set(loaded) <= {"rich", "sqlalchemy", "sqlmodel"}
 
 
 def test_completion_of_a_command_is_as_fast() -> None:

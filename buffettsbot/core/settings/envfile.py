@@ -44,7 +44,7 @@ def is_there(path: Path) -> bool:
     except OSError as error:
         raise BadSettings(
             f"{path} cannot be seen: {error.strerror}. Run this as the user of the service, "
-            "or mend the rights of the directories above."
+            "or fix the rights of the directories above."
         ) from None
 
 

@@ -99,7 +99,7 @@ def draft(
     }
     if problems := malformed(changes):
         lines = [f"{PREFIX}{name.upper()} {why}" for name, why in problems.items()]
-        raise BadSettings("Nothing was written. To mend:\n  " + "\n  ".join(lines))
+        raise BadSettings("Nothing was written. Fix:\n  " + "\n  ".join(lines))
     return Draft(path, text, standing, changes)
 
 

@@ -6,29 +6,26 @@ wrong, at once, when a command that needs it starts. Commands that don't need it
 
 import os
 from collections.abc import Mapping
-from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     ValidationError,
-    ValidationInfo,
-    field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.errors import BadSettings
-from buffettsbot.core.settings import places
-from buffettsbot.core.settings.original import SeedDatabase, seed_alias
+from buffettsbot.core.settings import envfile, places
+from buffettsbot.core.settings.original import SEED_NAMES, seed_database_url
 from buffettsbot.core.settings.places import PREFIX, env_file, state_directory
 from buffettsbot.core.settings.values import (
     Address,
@@ -44,46 +41,29 @@ from buffettsbot.core.settings.values import (
     parse_zone,
 )
 
-# What is wrong with the settings being read just now, by field.
-_found: ContextVar[dict[str, str]] = ContextVar("problems")
+NEEDED = frozenset({"wallet", "telegram_token"})
+MISSING = "is not set"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting, with its default; see the contract, section 1. Frozen, secrets masked."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        hide_input_in_errors=True,
-        validate_default=False,
-    )
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     database_url: Annotated[SecretStr, AfterValidator(check_database_url)] | None = None
-    wallet: Address | None = Field(
-        None, validation_alias=seed_alias("WALLET", "STAS_TRC20_WALLET_ADDRESS")
-    )
+    wallet: Address | None = None
     network: Literal["mainnet", "nile", "shasta"] = "mainnet"
     usdt_contract: Address | None = None
-    chain_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_sources)] = (
+    chain_sources: Annotated[tuple[str, ...], BeforeValidator(parse_sources)] = (
         "tronscan",
         "trongrid",
     )
     chain_quorum: int = Field(1, ge=1, le=2)
-    tronscan_url: HttpUrl | None = Field(
-        None, validation_alias=seed_alias("TRONSCAN_URL", "API_ENDPOINT")
-    )
-    tronscan_api_key: SecretStr | None = Field(
-        None, validation_alias=seed_alias("TRONSCAN_API_KEY", "API_KEY")
-    )
+    tronscan_url: HttpUrl | None = None
+    tronscan_api_key: SecretStr | None = None
     trongrid_url: HttpUrl | None = None
     trongrid_api_key: SecretStr | None = None
-    telegram_token: SecretStr | None = Field(
-        None, validation_alias=seed_alias("TELEGRAM_TOKEN", "TELEGRAM_BOT_TOKEN")
-    )
+    telegram_token: SecretStr | None = None
     telegram_url: HttpUrl = "https://api.telegram.org"
     group_id: Annotated[int, BeforeValidator(parse_group)] | None = None
     api_token: SecretStr | None = None
@@ -93,30 +73,18 @@ class Settings(BaseSettings):
     community: str = Field("our community", max_length=100)
     support: str | None = Field(None, max_length=100)
     messages_dir: Path | None = None
-    reminder_days: Annotated[tuple[int, ...], NoDecode, BeforeValidator(parse_days)] = (7, 3, 1)
+    reminder_days: Annotated[tuple[int, ...], BeforeValidator(parse_days)] = (7, 3, 1)
     payment_max_age: Annotated[timedelta, BeforeValidator(parse_duration)] = timedelta(hours=24)
     underpayment_tolerance: MicroUsdt = Field(0, ge=0)
     expire_guard: Annotated[float, BeforeValidator(parse_share)] = 0.2
     hold_risky: bool = False
 
-    _problems: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    @field_validator("*", mode="wrap")
-    @classmethod
-    def _remember(cls, value: Any, handler: Any, info: ValidationInfo) -> Any:
-        """Keep the default in place of a malformed value, and remember what was wrong with it."""
-        name = str(info.field_name)
-        try:
-            return handler(value)
-        except ValidationError as error:
-            why = error.errors(include_url=False, include_input=False)[0]["msg"]
-            _found.get()[name] = "is malformed: " + why.removeprefix("Value error, ")
-            return cls.model_fields[name].get_default()
+    _malformed: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def problems(self, *names: str) -> dict[str, str]:
         """Return what is wrong with each of these: malformed, or missing though it has no
         default."""
-        wrong = {name: self._problems[name] for name in names if name in self._problems}
+        wrong = {name: self._malformed[name] for name in names if name in self._malformed}
         missing = {
             name: MISSING
             for name in names
@@ -129,7 +97,7 @@ class Settings(BaseSettings):
         default."""
         if problems := self.problems(*names):
             lines = [f"{PREFIX}{name.upper()} {why}" for name, why in problems.items()]
-            listed = "Settings to mend (environment or env file):\n  " + "\n  ".join(lines)
+            listed = "Fix these settings (environment or env file):\n  " + "\n  ".join(lines)
             asked = "\nTo be asked for what is not set: buffettsbot init"
             raise BadSettings(listed + (asked if MISSING in problems.values() else ""))
 
@@ -163,74 +131,68 @@ class Settings(BaseSettings):
         return _keys(self.trongrid_api_key)
 
 
-NEEDED = frozenset({"wallet", "telegram_token"})
-MISSING = "is not set"
-
-
-def _keys(secret: SecretStr | None) -> list[str]:
-    text = secret.get_secret_value() if secret else ""
-    return [key.strip() for key in text.split(",") if key.strip()]
-
-
-def named_in(variables: Mapping[str, str]) -> dict[str, str]:
-    """Given variables by name, ours or the seed's, return the settings they set, as text."""
-    found = {}
-    for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        names = alias.choices if isinstance(alias, AliasChoices) else [PREFIX + name.upper()]
-        if text := next(filter(None, (variables.get(str(each)) for each in names)), None):
-            found[name] = text
-    parts: dict[str, Any] = {
-        name: variables.get(name.upper(), "") for name in SeedDatabase.model_fields
-    }
-    parts["sql_password"] = SecretStr(parts["sql_password"])
-    url = SeedDatabase.model_construct(None, **parts).url
-    if url is not None:
-        found.setdefault("database_url", url.get_secret_value())
-    return found
-
-
-class _Given(Settings):
-    """Settings that are given by name, whatever the environment says."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: Any, init_settings: Any, *_args: Any, **_others: Any
-    ) -> tuple[Any, ...]:
-        """Ask nobody else."""
-        return (init_settings,)
-
-
-def malformed(values: Mapping[str, str]) -> dict[str, str]:
-    """Given settings as text, return what is wrong with those that are malformed."""
-    problems: dict[str, str] = {}
-    token = _found.set(problems)
-    try:
-        _Given.model_validate(dict(values))
-    finally:
-        _found.reset(token)
-    return problems
-
-
 def load_settings(file: Path | None = None) -> Settings:
-    """Return the settings of the environment and the env file, with what is wrong remembered.
+    """Return the settings of systemd's credentials, the env file and the environment, where the
+    later wins; what is malformed is remembered.
 
     `file`: instead of the usual places. Raises BadSettings when the env file cannot be read.
     """
     path = file or env_file()
-    problems: dict[str, str] = {}
-    token = _found.set(problems)
     try:
-        settings = Settings(_env_file=path, _secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
-        seed = SeedDatabase(_env_file=path)
+        credentials = _credentials(os.environ.get("CREDENTIALS_DIRECTORY"))
+        written = envfile.values_in(path.read_text("utf-8")) if path else {}
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         closed = isinstance(error, PermissionError) and path == places.ETC_FILE
         join = " Admins may: sudo adduser NAME buffettsbot, then log in anew." if closed else ""
         raise BadSettings(f"The env file {path} cannot be read: {why}.{join}") from None
-    finally:
-        _found.reset(token)
-    if settings.database_url is None and "database_url" not in problems:
-        settings = settings.model_copy(update={"database_url": seed.url})
-    settings._problems.update(problems)
+    given = named_in(credentials, written, os.environ)
+    wrong = malformed(given)
+    settings = Settings.model_validate({n: text for n, text in given.items() if n not in wrong})
+    settings._malformed.update(wrong)
     return settings
+
+
+def _credentials(directory: str | None) -> dict[str, str]:
+    """Return the variables that systemd hands over as files named `buffettsbot_…`."""
+    files = Path(directory).iterdir() if directory and Path(directory).is_dir() else ()
+    return {
+        file.name: file.read_text("utf-8").strip()
+        for file in files
+        if file.name.upper().startswith(PREFIX)
+    }
+
+
+def named_in(*sources: Mapping[str, str]) -> dict[str, str]:
+    """Given variables by name, ours or the seed's, return the settings they set, as text.
+
+    The later source wins; within one, our name. Capitals do not matter; an empty text sets nothing.
+    """
+    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    for source in sources:
+        said = {name.upper(): text for name, text in source.items() if text}
+        variables |= said
+        for name in Settings.model_fields:
+            if text := said.get(PREFIX + name.upper()) or said.get(SEED_NAMES.get(name, "")):
+                found[name] = text
+    if "database_url" not in found and (url := seed_database_url(variables)):
+        found["database_url"] = url
+    return found
+
+
+def malformed(values: Mapping[str, str]) -> dict[str, str]:
+    """Given settings as text, return what is wrong with those that are malformed."""
+    wrong: dict[str, str] = {}
+    try:
+        Settings.model_validate(values)
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_input=False):
+            why = each["msg"].removeprefix("Value error, ")
+            wrong.setdefault(str(each["loc"][0]), f"is malformed: {why}")
+    return wrong
+
+
+def _keys(secret: SecretStr | None) -> list[str]:
+    text = secret.get_secret_value() if secret else ""
+    return [key.strip() for key in text.split(",") if key.strip()]

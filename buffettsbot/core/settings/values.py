@@ -1,8 +1,9 @@
 """How a setting is written: each parser takes a text and raises ValueError with what to write."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -12,20 +13,22 @@ from buffettsbot.core.chain.tron.addresses import parse_address
 from buffettsbot.core.errors import BuffettsbotError
 from buffettsbot.core.money import from_usdt
 
+Value = TypeVar("Value")
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = 100 * 365 * 86400  # more than anybody means, and far from what a timedelta holds
 
 
-def _ours(convert: Any) -> Any:
-    """Let pydantic report our own errors as it reports its own."""
+def reported(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return the parser with our own errors as ValueErrors, which pydantic reports as its own."""
 
-    def checked(value: Any) -> Any:
+    def parse_or_report(text: str) -> Value:
         try:
-            return convert(value)
+            return parse(text)
         except BuffettsbotError as error:
             raise ValueError(str(error)) from None
 
-    return checked
+    return parse_or_report
 
 
 def parse_duration(text: str) -> timedelta:
@@ -38,43 +41,39 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def parse_share(text: Any) -> float:
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", str(text).strip(), re.ASCII)
+def parse_share(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%", text.strip(), re.ASCII)
     share = float(match[1]) / 100 if match else -1
     if not 0 <= share <= 1:
         raise ValueError("write a share such as 20%")
     return share
 
 
-def parse_days(text: Any) -> tuple[int, ...]:
-    parts = [part.strip() for part in str(text).split(",")]
+def parse_days(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"[1-9]\d{0,2}", part, re.ASCII) for part in parts):
         raise ValueError("write days such as 7,3,1")
     return tuple(sorted({int(part) for part in parts}, reverse=True))
 
 
-def parse_sources(text: Any) -> tuple[str, ...]:
-    names = tuple(part.strip().lower() for part in str(text).split(","))
+def parse_sources(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip().lower() for part in text.split(","))
     if not set(names) <= {"tronscan", "trongrid"} or len(set(names)) != len(names):
         raise ValueError("write tronscan, trongrid, or both with a comma between")
     return names
 
 
-def parse_group(text: Any) -> int:
-    if not re.fullmatch(r"-\d{1,18}", str(text).strip(), re.ASCII):
+def parse_group(text: str) -> int:
+    if not re.fullmatch(r"-\d{1,18}", text.strip(), re.ASCII):
         raise ValueError("write a group's id, a number below 0 such as -1001234567890")
     return int(text)
 
 
-def parse_zone(text: Any) -> ZoneInfo:
+def parse_zone(text: str) -> ZoneInfo:
     try:
-        return ZoneInfo(str(text))
+        return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError("write a time zone such as Europe/Berlin") from None
-
-
-def read_address(text: Any) -> str:
-    return parse_address(str(text))
 
 
 def check_http_url(text: str) -> str:
@@ -104,6 +103,6 @@ def parse_bind(text: str) -> str:
     return text
 
 
-Address = Annotated[str, BeforeValidator(_ours(read_address))]
+Address = Annotated[str, BeforeValidator(reported(parse_address))]
 HttpUrl = Annotated[str, AfterValidator(check_http_url)]
-MicroUsdt = Annotated[int, BeforeValidator(_ours(lambda value: from_usdt(str(value))))]
+MicroUsdt = Annotated[int, BeforeValidator(reported(from_usdt))]

@@ -1,21 +1,19 @@
 """The database: one engine, two kinds of transaction, and its troubles as sentences.
 
-SQLite gets WAL, foreign keys, a busy timeout, transactional DDL and `BEGIN IMMEDIATE` (the
-SQLAlchemy
-event recipe); PostgreSQL gets psycopg 3 with a pool. Both behave the same from outside.
+SQLite gets WAL, foreign keys, a busy timeout, transactional DDL and `BEGIN IMMEDIATE` (by the event
+recipe of SQLAlchemy's manual); PostgreSQL gets psycopg 3 with a pool. Both behave the same from
+outside.
 """
 
 import contextlib
-import math
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Executable, Row, event, make_url, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlmodel import Session, create_engine
 
 from buffettsbot.core.errors import BadSettings, NotAllowed, Unavailable
@@ -27,26 +25,19 @@ SCHEMA_VERSION = "0001"
 
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 10
-# Connections that are kept: one more than these would be opened and closed again for each use.
 POOL_SIZE = 32
-AUTOCOMMIT_POOL_SIZE = 12
-REST_SECONDS = 5.0
+
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class Database:
     """An engine for `url` (SQLAlchemy's form). Opening it connects to nothing."""
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url, pool_size=POOL_SIZE)
+        self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        # A pool of its own: its connections never leave autocommit, which saves each look two
-        # changes of mode and a rollback.
-        self._autocommit = _engine(
-            url,
-            pool_size=AUTOCOMMIT_POOL_SIZE,
-            isolation_level="AUTOCOMMIT",
-            pool_reset_on_return=None,
-        )
+        # The same connections; what runs alone needs no BEGIN and no COMMIT around it.
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Session]:
@@ -72,15 +63,9 @@ class Database:
 
         Nothing is locked, nothing can be changed for good. Raises Unavailable.
         """
-        begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        with explained(), self._autocommit.connect() as connection:
-            connection.exec_driver_sql(begin)
-            try:
-                yield connection
-            except BaseException:
-                connection.invalidate()
-                raise
-            connection.exec_driver_sql("ROLLBACK")
+        kind = {"sqlite_begin": "BEGIN"} if self.is_sqlite else _SNAPSHOT
+        with explained(), self.engine.connect().execution_options(**kind) as connection:
+            yield connection
 
     def execute_alone(self, statement: Executable, values: Mapping[str, Any]) -> Row[Any] | None:
         """Execute one statement, a transaction by itself; return its first row.
@@ -130,26 +115,24 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-        self._autocommit.dispose()
 
 
-def _engine(url: str, **options: Any) -> Engine:
+def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            return _sqlite(url, parsed.database, options)
+            return _sqlite(url, parsed.database)
         driver_options = {"connect_timeout": CONNECT_SECONDS} | dict(parsed.query)
-        engine = create_engine(
+        return create_engine(
             parsed.set(query={}),
             connect_args=driver_options,
+            pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=BUSY_SECONDS,
             pool_use_lifo=True,
+            pool_pre_ping=True,  # one that rested may be dead: a restarted server, a firewall
             hide_parameters=True,
-            **options,
         )
-        _ask_after_rest(engine)
-        return engine
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
         raise BadSettings(
             "BUFFETTSBOT_DATABASE_URL is malformed: write sqlite:////path/to/file.db or "
@@ -157,39 +140,17 @@ def _engine(url: str, **options: Any) -> Engine:
         ) from None
 
 
-def _ask_after_rest(engine: Engine) -> None:
-    """A connection that rested may be dead (a restarted server, a firewall): ask before using it.
-
-    SQLAlchemy's own `pool_pre_ping` asks every time, which costs two round trips a transaction.
-    """
-
-    def rest(_connection: Any, record: Any) -> None:
-        record.info["resting_since"] = time.monotonic()
-
-    def wake(connection: Any, record: Any, _proxy: Any) -> None:
-        if time.monotonic() - record.info.get("resting_since", math.inf) < REST_SECONDS:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise DisconnectionError from error
-
-    event.listen(engine, "checkin", rest)
-    event.listen(engine, "checkout", wake)
-
-
-def _sqlite(url: str, path: str | None, options: Mapping[str, Any]) -> Engine:
+def _sqlite(url: str, path: str | None) -> Engine:
     if path and path != ":memory:" and not path.startswith("file:"):
         _make_home(Path(path).parent)
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=POOL_SIZE,
         hide_parameters=True,
-        **options,
     )
     event.listen(engine, "connect", _prepare_sqlite)
-    if options.get("isolation_level") != "AUTOCOMMIT":
-        event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -211,4 +172,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN IMMEDIATE"))

@@ -13,6 +13,10 @@ from sqlalchemy.sql.selectable import SelectBase
 
 # Rows read at once where a list may be endless: memory stays flat, pages are found by key.
 PAGE = 500
+# How often a transaction that lost a race is tried again.
+RACES = 5
+# How often a transaction that lost a race is tried again.
+RACES = 5
 
 Item = TypeVar("Item")
 
@@ -82,6 +86,3 @@ def insert_rows_once(
 def _insert_once(dialect: str, table: Table) -> Any:
     insert = _INSERTS[dialect](table)
     return insert.on_conflict_do_nothing().returning(*table.primary_key.columns)
-
-
-RACES = 5

@@ -614,9 +614,8 @@ class Killer:
 
     def __init__(self, db: Database, after: int) -> None:
         self.left = after
-        for engine in (db.engine, db._autocommit):
-            event.listen(engine, "before_cursor_execute", self)
-        self._engines = (db.engine, db._autocommit)
+        self._engine = db.engine
+        event.listen(self._engine, "before_cursor_execute", self)
 
     def __call__(self, *_: Any) -> None:
         self.left -= 1
@@ -624,8 +623,7 @@ class Killer:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        for engine in self._engines:
-            event.remove(engine, "before_cursor_execute", self)
+        event.remove(self._engine, "before_cursor_execute", self)
 
 
 def test_a_crash_at_any_statement_leaves_all_or_nothing_and_the_next_try_finishes(

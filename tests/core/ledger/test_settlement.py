@@ -382,16 +382,13 @@ def test_a_pass_that_is_killed_at_any_statement_leaves_all_or_nothing(db: Databa
 
     for statement in count():
         left = statement
-        engines = (db.engine, db._autocommit)
-        for engine in engines:
-            event.listen(engine, "before_cursor_execute", die)
+        event.listen(db.engine, "before_cursor_execute", die)
         died = False
         try:
             settled(db, {HASH: paid(HASH)}, now=NOW + (statement + 1) * MINUTE)
         except KeyboardInterrupt:
             died = True
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", die)
+        event.remove(db.engine, "before_cursor_execute", die)
         sold = [entry for entry in ledger(db) if entry.status == "accepted"]
         assert len(rows(db, Subscription)) == len(sold)
         assert sorted(queued(db)) == ["admin-add", "welcome"] * len(sold)

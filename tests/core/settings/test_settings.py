@@ -18,7 +18,7 @@ from buffettsbot.core.app import expectation_of
 from buffettsbot.core.chain.tron.addresses import NETWORKS
 from buffettsbot.core.errors import BadSettings
 from buffettsbot.core.settings import places
-from buffettsbot.core.settings.settings import Settings, load_settings
+from buffettsbot.core.settings.settings import Settings, load_settings, malformed
 from buffettsbot.core.settings.values import parse_duration
 from buffettsbot.core.storage.database import Database
 
@@ -230,6 +230,18 @@ def test_the_environment_wins_over_the_file() -> None:
     file = "BUFFETTSBOT_LANGUAGE=ru\nBUFFETTSBOT_COMMUNITY=From the file\n"
     settings = load({"BUFFETTSBOT_LANGUAGE": "en"}, file)
     assert (settings.language, settings.community) == ("en", "From the file")
+
+
+def test_the_environment_wins_by_the_seeds_name_too() -> None:
+    file = "BUFFETTSBOT_TELEGRAM_TOKEN=1:file\nSQL_ENGINE=postgresql\nSQL_DATABASE=d\nSQL_HOST=h\n"
+    settings = load({"TELEGRAM_BOT_TOKEN": "1:environment", "SQL_HOST": "other"}, file)
+    assert secret(settings.telegram_token) == "1:environment"
+    assert settings.database == "postgresql+psycopg://other/d"
+
+
+def test_a_variable_may_be_written_in_small_letters() -> None:
+    assert load({"buffettsbot_language": "ru"}, "buffettsbot_community=we\n").language == "ru"
+    assert load(file="buffettsbot_community=we\n").community == "we"
 
 
 def test_a_malformed_variable_does_not_fall_back_to_the_files_value() -> None:
@@ -449,6 +461,30 @@ def test_systemd_credentials_are_read(settings_env: Path) -> None:
     (directory / "buffettsbot_telegram_token").write_text("1:from-systemd\n")
     settings = load({"CREDENTIALS_DIRECTORY": str(directory)})
     assert secret(settings.telegram_token) == "1:from-systemd"
+
+
+def test_a_credential_gives_way_to_the_file_and_an_empty_one_sets_nothing(
+    settings_env: Path,
+) -> None:
+    directory = settings_env / "credentials"
+    directory.mkdir()
+    (directory / "buffettsbot_telegram_token").write_text("1:from-systemd\n")
+    (directory / "buffettsbot_api_token").write_text("\n")
+    (directory / "of_another_program").write_bytes(b"\xff")
+    env = {"CREDENTIALS_DIRECTORY": str(directory)}
+    settings = load(env, "BUFFETTSBOT_TELEGRAM_TOKEN=1:from-file\n")
+    assert secret(settings.telegram_token) == "1:from-file"
+    assert settings.api_token is None
+    assert load(env | {"CREDENTIALS_DIRECTORY": "/nowhere"}) == load()
+
+
+def test_what_is_given_as_text_is_judged_without_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BUFFETTSBOT_LANGUAGE", "xx")
+    monkeypatch.setenv("BUFFETTSBOT_GROUP_ID", "-7")
+    assert malformed({"timezone": "UTC"}) == {}
+    assert malformed({"group_id": "7"}).keys() == {"group_id"}
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

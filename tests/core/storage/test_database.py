@@ -666,10 +666,7 @@ def _kill_all_but(session: Any) -> None:
     )
 
 
-def test_a_connection_that_died_while_it_rested_is_replaced_silently(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(db_module, "REST_SECONDS", 0.0)
+def test_a_connection_that_died_while_it_rested_is_replaced_silently(postgresql_url: str) -> None:
     db, killer = Database(postgresql_url), Database(postgresql_url)
     person(db)
     with killer.begin() as session:

@@ -47,40 +47,31 @@ NETWORKS = {
 }
 
 
-@lru_cache(4096)
 def parse_address(text: str) -> str:
     """Given an address in base58check or hex (`41…`, `0x…` or the bare 20 bytes), return
     base58check.
 
     Raises Invalid when it is no TRON address or its checksum is broken.
     """
-    return _parsed_address(text.strip())
-
-
-@lru_cache(maxsize=256)
-def _parsed_address(text: str) -> str:
-    # The wallet's and the contract's are in every answer, and base58 is slow in Python.
-    return encode_address(_twenty_bytes(text))
-
-
-def encode_address(twenty: bytes) -> str:
-    """Given an address's 20 bytes, return its base58check text (34 characters, `T…`)."""
-    return base58.b58encode_check(_ADDRESS_PREFIX + twenty).decode()
-
-
-def _twenty_bytes(text: str) -> bytes:
+    text = text.strip()
     bare = text.removeprefix("0x")
     raw = b""
     with contextlib.suppress(ValueError):
-        if len(bare) in (40, 42):
-            raw = bytes.fromhex(bare)
-        elif len(text) == 34:  # decoding base58 takes quadratic time, so nothing longer is tried
+        if len(text) == 34:  # decoding base58 takes quadratic time, so nothing longer is tried
             raw = base58.b58decode_check(text)
-    if len(raw) == 20 and len(bare) == 40:
-        return raw
-    if len(raw) == 21 and raw.startswith(_ADDRESS_PREFIX):
-        return raw[1:]
-    raise Invalid(
-        f"{text[:40]!r} is not a TRON address, or its checksum is broken: "
-        "copy it again, whole (34 characters, beginning with T)."
-    )
+        elif len(bare) == 42:
+            raw = bytes.fromhex(bare)
+        elif len(bare) == 40:
+            raw = _ADDRESS_PREFIX + bytes.fromhex(bare)
+    if len(raw) != 21 or not raw.startswith(_ADDRESS_PREFIX):
+        raise Invalid(
+            f"{text[:40]!r} is not a TRON address, or its checksum is broken: "
+            "copy it again, whole (34 characters, beginning with T)."
+        )
+    return encode_address(raw[1:])
+
+
+@lru_cache(256)  # 20 µs each, and the wallet's and the contract's are in every answer
+def encode_address(twenty: bytes) -> str:
+    """Given an address's 20 bytes, return its base58check text (34 characters, `T…`)."""
+    return base58.b58encode_check(_ADDRESS_PREFIX + twenty).decode()
