@@ -20,7 +20,9 @@ from buffettsbot.cli.shared.output import (
     when,
 )
 from buffettsbot.cli.shared.table import Column
-from buffettsbot.core.ledger.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
+from buffettsbot.core.ledger.coming_due import DUE_DAYS, DueDay
+from buffettsbot.core.ledger.months import Month
+from buffettsbot.core.ledger.statistics import Statistics, collect
 from buffettsbot.core.money import to_usdt
 
 app = typer.Typer(**command_settings)
