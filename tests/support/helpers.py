@@ -21,7 +21,7 @@ from sqlmodel import select
 from buffettsbot.core.chain.judge import Expectation
 from buffettsbot.core.chain.sources import Chain, Source, SourceUnavailable
 from buffettsbot.core.chain.transaction import ChainTransaction, Silence, Transfer
-from buffettsbot.core.health.invariants import Finding, find_broken
+from buffettsbot.core.health.invariants import BrokenPromise, find_broken
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.settlement import Outcome
 from buffettsbot.core.members import users
@@ -266,7 +266,7 @@ def waits_for_a_lock(db: Database) -> bool:
     return bool(count)
 
 
-def broken(db: Database, now: datetime) -> list[Finding]:
+def broken(db: Database, now: datetime) -> list[BrokenPromise]:
     """Return what `db check` finds, but for what is overdue because a test runs no timers."""
     return [one for one in find_broken(db, now=now) if not one.invariant.endswith("-overdue")]
 

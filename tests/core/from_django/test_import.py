@@ -39,8 +39,8 @@ from buffettsbot.core.errors import Invalid, NotFound, Unavailable
 from buffettsbot.core.from_django import source as django_source
 from buffettsbot.core.from_django.bring import Imported, bring_all
 from buffettsbot.core.from_django.merge import Membership, merged
-from buffettsbot.core.from_django.rows import NOBODY
 from buffettsbot.core.from_django.opening import open_original
+from buffettsbot.core.from_django.rows import NOBODY
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.members import users
 from buffettsbot.core.members.expiry import expire
