@@ -20,7 +20,7 @@ from sqlmodel import select
 
 from buffettsbot.core.chain.judge import Expectation
 from buffettsbot.core.chain.sources import Chain, Source, SourceUnavailable
-from buffettsbot.core.chain.transaction import ChainTransaction, Silence, Transfer
+from buffettsbot.core.chain.transaction import Answer, ChainTransaction, Silence, Transfer
 from buffettsbot.core.health.invariants import BrokenPromise, find_broken
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.settlement import Outcome
@@ -110,6 +110,19 @@ def not_found(transaction_hash: str, source: str = "tronscan") -> ChainTransacti
 def silence(source: str = "tronscan") -> Silence:
     """Return the answer of a source that does not answer."""
     return Silence(source, "it is away")
+
+
+def from_evidence(evidence: Sequence[Mapping[str, Any]]) -> tuple[Answer, ...]:
+    """Return the answers that the ledger keeps, as they were when `to_evidence` wrote them down."""
+    return tuple(_revived(entry) for entry in evidence)
+
+
+def _revived(entry: Mapping[str, Any]) -> Answer:
+    if "why" in entry:
+        return Silence(entry["source"], entry["why"])
+    when = entry["time"] and datetime.fromisoformat(entry["time"])
+    transfers = tuple(Transfer(**transfer) for transfer in entry["transfers"])
+    return ChainTransaction(**{**entry, "time": when, "transfers": transfers})
 
 
 class FakeSource:
