@@ -21,7 +21,7 @@ from buffettsbot.cli.shared.output import progress, say, show_lines, show_object
 from buffettsbot.core.backup import backups
 from buffettsbot.core.backup.archive import Archive
 from buffettsbot.core.from_django.bring import Imported, bring_all
-from buffettsbot.core.from_django.source import open_original
+from buffettsbot.core.from_django.opening import open_original
 from buffettsbot.core.health.invariants import find_broken
 from buffettsbot.core.storage import migrations
 from buffettsbot.core.storage.database import SCHEMA_VERSION

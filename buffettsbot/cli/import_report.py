@@ -6,7 +6,7 @@ from itertools import islice
 
 from buffettsbot.cli.shared.output import say, show_lines, show_object
 from buffettsbot.core.from_django.bring import Imported
-from buffettsbot.core.from_django.rows import KINDS, kinds_in_order
+from buffettsbot.core.from_django.oddities import KINDS, kinds_in_order
 
 SHOWN = 3
 

@@ -18,7 +18,8 @@ from commands import Commands
 from helpers import DAY, MINUTE, NOW, buy, hash_of, member, person, shop
 from sqlalchemy import delete, insert, select, update
 
-from buffettsbot.core.ledger.statistics import Month, Statistics, collect, rate
+from buffettsbot.core.ledger.months import Month, rate
+from buffettsbot.core.ledger.statistics import Statistics, collect
 from buffettsbot.core.members.expiry import expire
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.database import Database

@@ -20,8 +20,8 @@ from sqlmodel import select
 
 from buffettsbot.core.chain.judge import Expectation
 from buffettsbot.core.chain.sources import Chain, Source, SourceUnavailable
-from buffettsbot.core.chain.transaction import ChainTransaction, Silence, Transfer
-from buffettsbot.core.health.invariants import Finding, find_broken
+from buffettsbot.core.chain.transaction import Answer, ChainTransaction, Silence, Transfer
+from buffettsbot.core.health.invariants import BrokenPromise, find_broken
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.settlement import Outcome
 from buffettsbot.core.members import users
@@ -110,6 +110,19 @@ def not_found(transaction_hash: str, source: str = "tronscan") -> ChainTransacti
 def silence(source: str = "tronscan") -> Silence:
     """Return the answer of a source that does not answer."""
     return Silence(source, "it is away")
+
+
+def from_evidence(evidence: Sequence[Mapping[str, Any]]) -> tuple[Answer, ...]:
+    """Return the answers that the ledger keeps, as they were when `to_evidence` wrote them down."""
+    return tuple(_revived(entry) for entry in evidence)
+
+
+def _revived(entry: Mapping[str, Any]) -> Answer:
+    if "why" in entry:
+        return Silence(entry["source"], entry["why"])
+    when = entry["time"] and datetime.fromisoformat(entry["time"])
+    transfers = tuple(Transfer(**transfer) for transfer in entry["transfers"])
+    return ChainTransaction(**{**entry, "time": when, "transfers": transfers})
 
 
 class FakeSource:
@@ -266,7 +279,7 @@ def waits_for_a_lock(db: Database) -> bool:
     return bool(count)
 
 
-def broken(db: Database, now: datetime) -> list[Finding]:
+def broken(db: Database, now: datetime) -> list[BrokenPromise]:
     """Return what `db check` finds, but for what is overdue because a test runs no timers."""
     return [one for one in find_broken(db, now=now) if not one.invariant.endswith("-overdue")]
 

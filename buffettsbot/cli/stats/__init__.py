@@ -11,7 +11,9 @@ from buffettsbot.cli.shared.files import write_private
 from buffettsbot.cli.shared.options import Json, command_settings, open_for
 from buffettsbot.cli.shared.output import bar, say, show_object, show_rows, show_styled
 from buffettsbot.cli.shared.table import Column
-from buffettsbot.core.ledger.statistics import DUE_DAYS, DueDay, Month, Statistics, collect
+from buffettsbot.core.ledger.coming_due import DUE_DAYS, DueDay
+from buffettsbot.core.ledger.months import Month
+from buffettsbot.core.ledger.statistics import Statistics, collect
 from buffettsbot.core.money import to_usdt
 
 commands = typer.Typer(**command_settings)

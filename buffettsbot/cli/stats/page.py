@@ -16,7 +16,8 @@ import pygal
 from pygal.style import Style
 
 from buffettsbot.cli.shared.facts import percent, usdt, when
-from buffettsbot.core.ledger.statistics import Month, Statistics
+from buffettsbot.core.ledger.months import Month
+from buffettsbot.core.ledger.statistics import Statistics
 from buffettsbot.core.money import MICRO
 
 # pygal's hook for its plugins is of a kind that Python warns of at every import after it.

@@ -199,9 +199,3 @@ def decide(
 def _fingerprint(verdict: Verdict) -> int | None:
     """What sources must agree on: success, and the amount (nothing moves when it failed)."""
     return None if verdict.reason is Reason.FAILED_TRANSACTION else verdict.amount
-
-
-def pays_for(verdict: Verdict, price: int, tolerance: int) -> bool:
-    """Whether an accepted payment covers a price; both, and the tolerance, in micro-USDT."""
-    paid = verdict.verdict == "accepted" and verdict.amount is not None
-    return paid and (verdict.amount or 0) + tolerance >= price

@@ -1,6 +1,6 @@
 """What a source says of a transaction, as plain data, and as the evidence that the ledger keeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,21 +53,8 @@ def to_evidence(answers: Sequence[Answer]) -> list[dict[str, Any]]:
     return [_plain(answer) for answer in answers]
 
 
-def from_evidence(evidence: Sequence[Mapping[str, Any]]) -> tuple[Answer, ...]:
-    """Return the answers that `to_evidence` wrote down."""
-    return tuple(_revived(entry) for entry in evidence)
-
-
 def _plain(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, Silence):
         return dict(vars(answer))
     time = answer.time and answer.time.isoformat()
     return vars(answer) | {"time": time, "transfers": [dict(vars(t)) for t in answer.transfers]}
-
-
-def _revived(entry: Mapping[str, Any]) -> Answer:
-    if "why" in entry:
-        return Silence(entry["source"], entry["why"])
-    when = entry["time"] and datetime.fromisoformat(entry["time"])
-    transfers = tuple(Transfer(**transfer) for transfer in entry["transfers"])
-    return ChainTransaction(**{**entry, "time": when, "transfers": transfers})

@@ -1,6 +1,6 @@
 """The original Django system moves in: its people, plans, memberships, and the hashes it used up.
 
-Plans first, then people, then what they bought, a page at a time; see `django_run`. Safe to repeat
+Plans first, then people, then what they bought, a page at a time; see `run`. Safe to repeat
 and to kill: running it again brings what is missing, and nothing else.
 """
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from buffettsbot.core.from_django.oddities import Odd
 from buffettsbot.core.from_django.people import bring_people, bring_plans
-from buffettsbot.core.from_django.rows import Odd
 from buffettsbot.core.from_django.run import Run
 from buffettsbot.core.from_django.sales import bring_sales
-from buffettsbot.core.from_django.source import PLANS, Original
+from buffettsbot.core.from_django.source import Original
 from buffettsbot.core.storage.database import Database
 
 
@@ -51,10 +51,10 @@ def bring_all(
     """
     run = Run(db, original.name, actor, now, dry_run)
     run.total.odd += [Odd("zoneless-times", name) for name in original.zoneless()]
-    count = original.count()
-    done, total = 0, sum(count.values())
-    bring_plans(run, original.plans())
-    done += count[PLANS]
+    total = original.count()
+    plans = original.plans()
+    bring_plans(run, plans)
+    done = len(plans)
     watch(done, total)
     for people in original.users():
         bring_people(run, people)

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.engine import Connection
 
-from buffettsbot.core.from_django.rows import Odd, Offer, Person, read_plan, read_user
+from buffettsbot.core.from_django.oddities import Odd
+from buffettsbot.core.from_django.rows import Offer, Person, read_plan, read_user
 from buffettsbot.core.from_django.run import Run, Tally
 from buffettsbot.core.from_django.source import RawPlan, RawUser
 from buffettsbot.core.members.standing import Raced

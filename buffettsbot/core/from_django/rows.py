@@ -1,64 +1,18 @@
-"""What a row of the original means here: pure, total, and every oddity named.
+"""What a row of the original means here: pure, total, and every oddity named."""
 
-A time without a zone is UTC, as Django stores it. An `Odd` never stops anything: it says which row
-was not what it should be, and its kind says what is done about it.
-"""
-
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import unquote
+from datetime import datetime, timedelta
 
-from buffettsbot.core.errors import BuffettsbotError, Invalid
+from buffettsbot.core.from_django import fields
+from buffettsbot.core.from_django.fields import shown
+from buffettsbot.core.from_django.oddities import Odd
 from buffettsbot.core.from_django.source import RawPlan, RawSale, RawUser
-from buffettsbot.core.hashes import parse_hash
-from buffettsbot.core.members.users import LARGEST_ID, LONGEST_NAME, parse_chat_id, parse_username
-from buffettsbot.core.offers.plans import HIGHEST_PRICE, parse_period
+from buffettsbot.core.members.users import LARGEST_ID, LONGEST_NAME
+from buffettsbot.core.offers.plans import HIGHEST_PRICE
 from buffettsbot.core.storage.models import PERIODS
 
 # Whose hash it is when the original does not know: a chat id that Telegram gives to no one.
 NOBODY = LARGEST_ID
-
-KINDS = {
-    "zoneless-times": "times without a zone; read as UTC",
-    "bad-chat-id": "no chat id of a person; not imported",
-    "bad-username": "no username of Telegram's; imported without one",
-    "username-rewritten": "username written otherwise; imported bare",
-    "username-shared": "somebody who joined later has this name; imported without one",
-    "username-taken": "somebody else has this name here; imported without one",
-    "long-name": f"a name of more than {LONGEST_NAME} characters; cut",
-    "no-group-flag": "not said whether in the group; taken as no",
-    "bad-join-date": "no date of joining; the time of the import instead",
-    "changed-here": "not as it is here; left as it is here",
-    "unknown-period": "a plan that is not sold here; not imported",
-    "plan-shared": "a second plan for the same period; the first counts",
-    "bad-price": f"a price that is not 1 to {HIGHEST_PRICE:,}; imported, but not on sale",
-    "plan-changed-here": "a plan that is not as it is here; left as it is here",
-    "no-customer": "a subscription of nobody; its hash is burnt, nobody becomes a member",
-    "unknown-customer": "a customer without a row of their own; known by chat id alone",
-    "no-plan": "a subscription without a plan of ours; a member without a plan",
-    "plan-from-length": "a subscription without a plan of ours; the plan is that of its length",
-    "bad-dates": "no time that was bought; its hash is burnt, nobody becomes a member",
-    "hash-rewritten": "a hash spelled otherwise; burnt in its one form",
-    "bad-hash": "no transaction hash; burnt as it is",
-    "hash-shared": "a hash that bought for somebody else before; not a member, decide by hand",
-    "hash-used-here": "a hash that bought for somebody else here; not a member, decide by hand",
-    "hash-open-here": "a hash that is pending or held here; import again once it is decided",
-    "sold-again": "a hash that has bought already; the later end does not count, decide by hand",
-    "ended-in-group": "time is up, but still in the group; the next `pass expire` ends it",
-    "paid-not-in-group": "time runs, but not in the group; `pass audit-group --fix` invites them",
-}
-
-
-@dataclass(frozen=True)
-class Odd:
-    """One row that was not what it should be: of which kind, which row, and what it holds."""
-
-    kind: str
-    row: str
-    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,66 +56,75 @@ class Sale:
 
 def read_user(raw: RawUser, now: datetime) -> tuple[Person | None, list[Odd]]:
     """Return a person as they are to be entered (None: they cannot be), and what was odd."""
-    row = f"user {_shown(raw.chat_id)}"
-    chat_id = _chat_id(raw.chat_id)
+    row = f"user {shown(raw.chat_id)}"
+    chat_id = fields.chat_id(raw.chat_id)
     if chat_id is None:
-        return None, [Odd("bad-chat-id", row, _shown(raw.telegram_username))]
+        return None, [Odd("bad-chat-id", row, shown(raw.telegram_username))]
     odd = []
-    username, kind = _username(raw.telegram_username)
-    if kind:
-        odd.append(Odd(kind, row, _shown(raw.telegram_username)))
-    first, last = _name(raw.first_name), _name(raw.last_name)
+    username = fields.username(raw.telegram_username)
+    if username is None:
+        odd.append(Odd("bad-username", row, shown(raw.telegram_username)))
+    elif username != raw.telegram_username:
+        odd.append(Odd("username-rewritten", row, shown(raw.telegram_username)))
+    first, last = fields.clean(raw.first_name), fields.clean(raw.last_name)
     if len(first) > LONGEST_NAME or len(last) > LONGEST_NAME:
         odd.append(Odd("long-name", row, f"{first} {last}"))
     if raw.at_private_group is None:
         odd.append(Odd("no-group-flag", row))
-    joined = _moment(raw.date_joined)
+    joined = fields.moment(raw.date_joined)
     if joined is None:
-        odd.append(Odd("bad-join-date", row, _shown(raw.date_joined)))
-    return Person(
+        odd.append(Odd("bad-join-date", row, shown(raw.date_joined)))
+    person = Person(
         chat_id,
         username,
         first[:LONGEST_NAME],
         last[:LONGEST_NAME],
-        _flag(raw.at_private_group),
+        fields.flag(raw.at_private_group),
         joined or now,
-        _flag(raw.is_staff),
-    ), odd
+        fields.flag(raw.is_staff),
+    )
+    return person, odd
 
 
 def read_plan(raw: RawPlan) -> tuple[Offer | None, list[Odd]]:
     """Return a plan as it is to be entered (None: it cannot be), and what was odd."""
-    row = f"plan {_shown(raw.period)}"
-    period = _period(raw.period)
+    row, asked = f"plan {shown(raw.period)}", f"{shown(raw.price)} USDT"
+    period = fields.period(raw.period)
     if period is None:
-        return None, [Odd("unknown-period", row, f"{_shown(raw.price)} USDT")]
-    price = _whole(raw.price)
-    if not 0 < price <= HIGHEST_PRICE:
-        odd = [Odd("bad-price", row, f"{_shown(raw.price)} USDT")]
-        return Offer(period, min(max(price, 1), HIGHEST_PRICE), is_active=False), odd
-    return Offer(period, price, is_active=True), []
+        return None, [Odd("unknown-period", row, asked)]
+    price = fields.price(raw.price)
+    if 0 < price <= HIGHEST_PRICE:
+        return Offer(period, price, is_active=True), []
+    nearest = min(max(price, 1), HIGHEST_PRICE)
+    return Offer(period, nearest, is_active=False), [Odd("bad-price", row, asked)]
 
 
 def read_sale(raw: RawSale, now: datetime) -> tuple[Sale, list[Odd]]:
     """Return what was bought with a hash, and what was odd."""
-    spelled = _clean(raw.transaction_hash)
+    spelled = fields.clean(raw.transaction_hash)
     row = f"subscription {spelled or 'without a hash'}"
-    customer = _chat_id(raw.customer_id)
-    burnt = _hash(spelled)
-    odd_hash = "" if burnt == raw.transaction_hash else "hash-rewritten" if burnt else "bad-hash"
+    odd = []
+    burnt = fields.hash_in(spelled)
+    if burnt != raw.transaction_hash:
+        kind = "hash-rewritten" if burnt else "bad-hash"
+        odd.append(Odd(kind, row, burnt or ""))
+    customer = fields.chat_id(raw.customer_id)
+    if customer is None:
+        odd.append(Odd("no-customer", row, shown(raw.customer_id)))
+    elif raw.known is None:
+        odd.append(Odd("unknown-customer", row, f"user {customer}"))
     start, end, seconds = _times(raw)
-    named = _period(raw.period)
-    period = named or _period_of(seconds)
-    kinds = {
-        odd_hash: burnt or "",
-        "no-customer" if customer is None else "": _shown(raw.customer_id),
-        "unknown-customer" if customer and raw.known is None else "": f"user {customer}",
-        "no-plan" if period is None else "": _shown(raw.period),
-        "plan-from-length" if period and not named else "": f"{_shown(raw.period)}: {period}",
-        "bad-dates" if end is None else "": f"{_shown(raw.start_date)}, {_shown(raw.end_date)}",
-    }
+    period = fields.period(raw.period)
+    if period is None:
+        period = fields.period_of_length(seconds)
+        if period is None:
+            odd.append(Odd("no-plan", row, shown(raw.period)))
+        else:
+            odd.append(Odd("plan-from-length", row, f"{shown(raw.period)}: {period}"))
+    if end is None:
+        odd.append(Odd("bad-dates", row, f"{shown(raw.start_date)}, {shown(raw.end_date)}"))
     sale = Sale(
-        burnt or _as_it_is(spelled, customer),
+        burnt or fields.as_it_is(spelled, customer),
         spelled,
         customer,
         raw.known is not None,
@@ -169,121 +132,25 @@ def read_sale(raw: RawSale, now: datetime) -> tuple[Sale, list[Odd]]:
         end,
         seconds,
         period,
-        _whole(raw.price),
-        _flag(raw.at_private_group),
+        fields.price(raw.price),
+        fields.flag(raw.at_private_group),
     )
-    return sale, [Odd(kind, row, detail) for kind, detail in kinds.items() if kind]
-
-
-# A hash as people and forms decorate it: `0x…`, a link, with words or parameters behind. The
-# original sent whatever it was given to Tronscan, so each of these has bought.
-_WITHIN = re.compile(r"(?<![0-9a-f])(?:0x)?([0-9a-f]{64})(?![0-9a-f])", re.ASCII | re.IGNORECASE)
-
-
-def _hash(spelled: str) -> str | None:
-    """Return the hash in the form in which it is burnt; None when there is none in it."""
-    try:
-        return parse_hash(spelled)
-    except Invalid:
-        within = _WITHIN.search(unquote(spelled))
-        return within[1].lower() if within else None
-
-
-def _as_it_is(spelled: str, customer: int | None) -> str:
-    """What is no hash stands for itself, unless it is nothing or looks like our own grants."""
-    ours = not spelled or spelled.startswith(("grant-", "import-"))
-    return f"import-{customer}-{spelled}" if ours else spelled
+    return sale, odd
 
 
 def _times(raw: RawSale) -> tuple[datetime | None, datetime | None, int]:
     """Return start, end and seconds; end is None unless they make sense. The end rules, then the
     duration, then the plan."""
-    start, end = _moment(raw.start_date), _moment(raw.end_date)
-    duration = _duration(raw.seconds) or PERIODS.get(_period(raw.period) or "")
+    start, end = fields.moment(raw.start_date), fields.moment(raw.end_date)
+    duration = fields.duration(raw.seconds) or PERIODS.get(fields.period(raw.period) or "")
     if start is None and end is not None and duration:
         start = end - duration
     if start is not None and end is None and duration:
         end = start + duration
     if start is None or end is None or end <= start:
-        return start, None, int(duration.total_seconds()) if duration else 0
-    return start, end, max(int((duration or end - start).total_seconds()), 1)
+        return start, None, _seconds(duration) if duration else 0
+    return start, end, max(_seconds(duration or end - start), 1)
 
 
-def _period_of(seconds: int) -> str | None:
-    lengths = {int(length.total_seconds()): period for period, length in PERIODS.items()}
-    return lengths.get(seconds)
-
-
-def _chat_id(value: Any) -> int | None:
-    try:
-        return parse_chat_id(value)
-    except Invalid:
-        return None
-
-
-def _username(value: Any) -> tuple[str | None, str]:
-    text = _clean(value)
-    try:
-        bare = parse_username(text)
-    except Invalid:
-        return None, "bad-username"
-    return bare, "" if bare == value else "username-rewritten"
-
-
-def _period(value: Any) -> str | None:
-    try:
-        return parse_period(_clean(value))
-    except BuffettsbotError:
-        return None
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(_clean(value))
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        moment = moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return moment if 1970 <= moment.year < 3000 else None
-
-
-def _duration(value: Any) -> timedelta | None:
-    try:
-        length = timedelta(seconds=float(value))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return length if timedelta(seconds=1) <= length < timedelta(days=100 * 365) else None
-
-
-def _whole(value: Any) -> int:
-    try:
-        return min(max(int(value), 0), HIGHEST_PRICE + 1)
-    except (TypeError, ValueError, OverflowError):
-        return 0
-
-
-def _flag(value: Any) -> bool:
-    return str(value).lower() in ("true", "1", "t")
-
-
-def _name(value: Any) -> str:
-    return _clean(value)
-
-
-def _clean(value: Any) -> str:
-    """Return a value as text that every database holds."""
-    if value is None:
-        return ""
-    return str(value).replace("\0", "").encode("utf-8", "replace").decode().strip()
-
-
-def _shown(value: Any) -> str:
-    return "NULL" if value is None else repr(value)[:80] if isinstance(value, str) else str(value)
-
-
-def kinds_in_order(odd: list[Odd]) -> Iterator[tuple[str, list[Odd]]]:
-    """Yield each kind that occurs, and its rows."""
-    for kind in KINDS:
-        rows = [one for one in odd if one.kind == kind]
-        if rows:
-            yield kind, rows
+def _seconds(length: timedelta) -> int:
+    return int(length.total_seconds())

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from buffettsbot.core.errors import Conflict
-from buffettsbot.core.from_django.rows import Odd
+from buffettsbot.core.from_django.oddities import Odd
 from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By

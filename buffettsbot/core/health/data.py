@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import func, or_, select
@@ -45,7 +46,7 @@ def check_data(db: Database, now: datetime) -> Iterator[Finding]:
     if any(finding.status == FAILED for finding in database):
         return
     for name, check in _CHECKS.items():
-        yield from outcome_of(name, lambda check=check: check(db, now))  # type: ignore[misc]
+        yield from outcome_of(name, partial(check, db, now))
 
 
 def _shop(db: Database, _now: datetime) -> Iterator[Finding]:
@@ -58,13 +59,8 @@ def _shop(db: Database, _now: datetime) -> Iterator[Finding]:
         advice = 'Put one on sale: buffettsbot plans create "1 month" 50'
         yield Finding("plans", WARNING, "nothing is on sale", advice)
     if staff:
-        yield Finding(
-            "staff",
-            OK,
-            f"{counted(staff, 'person')} receive the notices".replace("persons", "people").replace(
-                "1 person receive", "1 person receives"
-            ),
-        )
+        receivers = "1 person receives" if staff == 1 else f"{staff:,} people receive"
+        yield Finding("staff", OK, f"{receivers} the notices")
     else:
         advice = "Make somebody staff: buffettsbot users promote USER"
         yield Finding("staff", WARNING, "nobody is, so nobody hears of what goes wrong", advice)
@@ -72,37 +68,50 @@ def _shop(db: Database, _now: datetime) -> Iterator[Finding]:
 
 def _passes(db: Database, now: datetime) -> Iterator[Finding]:
     for name in LATE:
-        yield from outcome_of(f"pass {name}", lambda name=name: [_pass(db, name, now)])  # type: ignore[misc]
+        yield from outcome_of(f"pass {name}", partial(_pass, db, name, now))
 
 
-def _pass(db: Database, name: str, now: datetime) -> Finding:
+def _pass(db: Database, name: str, now: datetime) -> Iterator[Finding]:
     check = f"pass {name}"
-    runs = select(PASS_RUN).where(PASS_RUN.c.name == name).order_by(PASS_RUN.c.started_at.desc())
-    with db.read() as session:
-        latest: Any = session.execute(runs.limit(1)).first()
-        ended: Any = session.execute(
-            runs.where(PASS_RUN.c.finished_at.is_not(None)).limit(1)
-        ).first()
     by_hand = f"Run it by hand and see: buffettsbot pass {name}"
     late, wrong = LATE[name]
+    latest, ended = _last_runs(db, name)
+    if latest is None and _is_new(db, now - late):
+        yield Finding(check, OK, "its first time is still to come")
+        return
     if latest is None:
-        if _is_new(db, now - late):
-            return Finding(check, OK, "its first time is still to come")
         advice = "Enable its timer, run it from cron, or let `buffettsbot schedule` run."
-        return Finding(check, WARNING, "never ran", advice)
-    since = now - (ended.finished_at if ended else latest.started_at)
-    what = f"ended {ago(since)} ago" if ended else f"began {ago(since)} ago and never ended"
-    if latest.finished_at is None and ended and since > late:
-        what += f"; the one begun {ago(now - latest.started_at)} ago has not"
+        yield Finding(check, WARNING, "never ran", advice)
+        return
+    if ended is None:
+        since = now - latest.started_at
+        what = f"began {ago(since)} ago and never ended"
+        report: dict[str, Any] = {}
+    else:
+        since = now - ended.finished_at
+        what = f"ended {ago(since)} ago"
+        report = ended.report or {}
     if since > late:
-        return Finding(check, FAILED if since > wrong else WARNING, what, by_hand)
-    if failed := (ended.report or {}).get("failed", 0) if ended else 0:
-        advice = (
-            "See which: buffettsbot outbox list --status failed" if name == "deliver" else by_hand
-        )
-        return Finding(check, WARNING, f"{what}, {failed} failed", advice)
-    done = (ended.report or {}).get("done", 0) if ended else 0
-    return Finding(check, OK, f"{what}, {done} done" if ended else what)
+        if ended and latest.finished_at is None:
+            what += f"; the one begun {ago(now - latest.started_at)} ago has not"
+        yield Finding(check, FAILED if since > wrong else WARNING, what, by_hand)
+    elif failed := report.get("failed", 0):
+        failures = "See which: buffettsbot outbox list --status failed"
+        advice = failures if name == "deliver" else by_hand
+        yield Finding(check, WARNING, f"{what}, {failed} failed", advice)
+    elif ended is None:
+        yield Finding(check, OK, what)
+    else:
+        yield Finding(check, OK, f"{what}, {report.get('done', 0)} done")
+
+
+def _last_runs(db: Database, name: str) -> tuple[Any, Any]:
+    """Return the last run of a pass that began, and the last of those that ended; None for none."""
+    runs = select(PASS_RUN).where(PASS_RUN.c.name == name).order_by(PASS_RUN.c.started_at.desc())
+    with db.read() as session:
+        latest = session.execute(runs.limit(1)).first()
+        ended = session.execute(runs.where(PASS_RUN.c.finished_at.is_not(None)).limit(1)).first()
+    return latest, ended
 
 
 def _is_new(db: Database, since: datetime) -> bool:

@@ -30,7 +30,7 @@ OTHERS = {"ENV_FILE", "TEST_PG", "TEST_WORKERS"}
 
 def check_settings(settings: Settings, file: Path | None) -> Iterator[Finding]:
     """Name every malformed setting, and what is set in vain. Those needed have their own checks."""
-    where = f"Mend it in {file or 'the environment'}, or run: buffettsbot init"
+    where = f"Fix it in {file or 'the environment'}, or run: buffettsbot init"
     problems = settings.problems(*(set(Settings.model_fields) - NEEDED))
     for name, why in sorted(problems.items()):
         yield Finding("settings", FAILED, f"{PREFIX}{name.upper()} {why}", where)
@@ -73,7 +73,7 @@ def check_env_file(file: Path) -> Iterator[Finding]:
             "env file",
             FAILED,
             f"{file} cannot be seen: {error.strerror}",
-            "Run this as the user of the service, or mend the file's rights.",
+            "Run this as the user of the service, or fix the file's rights.",
         )
         return
     shown = f"{file} ({mode:04o})"

@@ -1,10 +1,9 @@
-"""The doctor's look outside: Telegram, the group, each chain source, and what o'clock it is there.
+"""The doctor's look outside: Telegram, the group, each chain source, and what time it is there.
 
 Everything is asked through the same wire, sources and bot that the work itself uses; a `Witness`
 stands in the wire's place and keeps how long an answer took and what its Date header says.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -91,15 +90,15 @@ def check_clock(witnesses: Sequence[Witness]) -> Iterator[Finding]:
     if not drifts:
         yield Finding("clock", UNKNOWN, "nobody outside said what time it is", NETWORK)
         return
-    drift = statistics.median_low(abs(one) for one in drifts)
-    side = "ahead of" if drift in drifts else "behind"
-    if drift <= DRIFT_WARNING:
+    drift = drifts[(len(drifts) - 1) // 2]
+    if abs(drift) <= DRIFT_WARNING:
         yield Finding("clock", OK, "agrees with Telegram's and TRON's")
         return
+    side = "ahead of" if drift > timedelta() else "behind"
     yield Finding(
         "clock",
-        FAILED if drift > DRIFT_FAILURE else WARNING,
-        f"{ago(drift)} {side} Telegram's and TRON's",
+        FAILED if abs(drift) > DRIFT_FAILURE else WARNING,
+        f"{ago(abs(drift))} {side} Telegram's and TRON's",
         "Let it be set by itself: timedatectl set-ntp true. A wrong clock refuses payments as too "
         "old, ends memberships at the wrong time, and lets two hosts send the same message.",
     )

@@ -28,29 +28,29 @@ CLOSENESS = (1, 3, 7)
 
 
 @dataclass(frozen=True)
-class Finding:
+class UnusedFile:
     """Something in the owner's directory that is not used as it was meant, and why."""
 
     path: Path
     problem: str
 
 
-def check(style: Style) -> list[Finding]:
+def check(style: Style) -> list[UnusedFile]:
     """Return everything in the owner's directory that would not be used as it was meant."""
     if style.directory is None:
         return []
     if not os.path.isdir(style.directory):
-        return [Finding(style.directory, "There is no such directory.")]
+        return [UnusedFile(style.directory, "There is no such directory.")]
     try:
         files = list(_files_in(style.directory))
     except OSError as error:
-        return [Finding(Path(error.filename), f"It cannot be read: {error.strerror}.")]
-    found = list[Finding]()
+        return [UnusedFile(Path(error.filename), f"It cannot be read: {error.strerror}.")]
+    found = list[UnusedFile]()
     for path, language in files:
         try:
             _check_own(path, language)
         except Invalid as error:
-            found.append(Finding(path, str(error)))
+            found.append(UnusedFile(path, str(error)))
     return found
 
 

@@ -16,6 +16,7 @@ from helpers import (
     STRANGER,
     USDT,
     WALLET,
+    from_evidence,
     hash_of,
     not_found,
     paid,
@@ -39,7 +40,6 @@ from buffettsbot.core.chain.transaction import (
     ChainTransaction,
     Silence,
     Transfer,
-    from_evidence,
     to_evidence,
 )
 

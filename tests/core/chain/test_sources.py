@@ -7,7 +7,18 @@ from datetime import UTC
 from pathlib import Path
 
 import pytest
-from helpers import SENDER, USDT, WALLET, FakeSource, Said, hash_of, not_found, paid, silence
+from helpers import (
+    SENDER,
+    USDT,
+    WALLET,
+    FakeSource,
+    Said,
+    from_evidence,
+    hash_of,
+    not_found,
+    paid,
+    silence,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from loopback import Loopback, recorded
@@ -20,7 +31,6 @@ from buffettsbot.core.chain.transaction import (
     ChainTransaction,
     Silence,
     Transfer,
-    from_evidence,
     to_evidence,
 )
 from buffettsbot.core.errors import BadSettings

@@ -39,8 +39,8 @@ from buffettsbot.core.errors import Invalid, NotFound, Unavailable
 from buffettsbot.core.from_django import source as django_source
 from buffettsbot.core.from_django.bring import Imported, bring_all
 from buffettsbot.core.from_django.merge import Membership, merged
+from buffettsbot.core.from_django.opening import open_original
 from buffettsbot.core.from_django.rows import NOBODY
-from buffettsbot.core.from_django.source import open_original
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.members import users
 from buffettsbot.core.members.expiry import expire
@@ -551,10 +551,10 @@ from datetime import datetime
 from buffettsbot.core.from_django import sales, source
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.from_django.bring import bring_all
-from buffettsbot.core.from_django.source import open_original
+from buffettsbot.core.from_django.opening import open_original
 
 source.PAGE = 50
-write, pages = sales._Page._write, []
+write, pages = sales._Page.write, []
 
 def write_and_die(self, *arguments):
     write(self, *arguments)
@@ -562,7 +562,7 @@ def write_and_die(self, *arguments):
     if len(pages) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
-sales._Page._write = write_and_die
+sales._Page.write = write_and_die
 with open_original({original!r}) as original:
     bring_all(Database({db!r}), original, actor="root", now=datetime.fromisoformat({now!r}))
 """

@@ -27,6 +27,7 @@ from helpers import (
     buy,
     clean_env,
     fake_chain,
+    from_evidence,
     hash_of,
     in_parallel,
     ledger,
@@ -45,7 +46,7 @@ from sqlalchemy import event, update
 
 from buffettsbot.core.chain.judge import Expectation, Reason
 from buffettsbot.core.chain.sources import Chain
-from buffettsbot.core.chain.transaction import ChainTransaction, from_evidence
+from buffettsbot.core.chain.transaction import ChainTransaction
 from buffettsbot.core.errors import UnknownPlan, UnknownUser
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.settle import settle

@@ -8,6 +8,7 @@ from helpers import (
     SENDER,
     buy,
     fake_chain,
+    from_evidence,
     hash_of,
     member,
     paid,
@@ -15,7 +16,6 @@ from helpers import (
     shop,
 )
 
-from buffettsbot.core.chain.transaction import from_evidence
 from buffettsbot.core.errors import Invalid, NotFound
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.payments import list_payments, show_payment

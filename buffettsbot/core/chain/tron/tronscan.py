@@ -15,12 +15,10 @@ from buffettsbot.core.errors import Invalid
 
 
 class _Item(BaseModel):
-    """An entry of `trc20TransferInfo`; old bodies have no `tokenType`."""
+    """A transfer among `trc20TransferInfo`."""
 
     model_config = ConfigDict(strict=True)
 
-    type: str = "Transfer"
-    token_type: str = Field("trc20", alias="tokenType")
     contract_address: str
     from_address: str
     to_address: str
@@ -91,6 +89,7 @@ def read_transaction(body: dict[str, Any], transaction_hash: str) -> ChainTransa
 
 
 def _transfers(entries: list[dict[str, Any]]) -> tuple[Transfer, ...]:
+    """Return the TRC-20 transfers among the entries; old bodies do not say `tokenType`."""
     kinds = [
         (index, entry)
         for index, entry in enumerate(entries)
