@@ -51,7 +51,7 @@ def open_app(settings: Settings | None = None, *, prepared: bool = True) -> App:
 
 def _prepare(db: Database) -> None:
     if db.is_sqlite and db.version() is None:
-        from buffettsbot.core.storage import migrations  # half a second, once in a database's life
+        from buffettsbot.core.storage import migrations  # Alembic, once in a database's life
 
         migrations.upgrade(db)
     db.check_version()
@@ -71,8 +71,10 @@ def style_of(settings: Settings) -> Style:
 
 
 def expectation_of(settings: Settings) -> Expectation:
-    """Return what every payment has to be, but for its price. Raises BadSettings without a
-    wallet."""
+    """Return what every payment has to be, but for its price.
+
+    Raises BadSettings, for one when there is no wallet.
+    """
     settings.require(
         "wallet", "network", "usdt_contract", "payment_max_age", "underpayment_tolerance"
     )
@@ -85,12 +87,16 @@ def expectation_of(settings: Settings) -> Expectation:
     )
 
 
-# What follows imports httpx only when somebody outside is to be asked: most commands ask nobody.
+# What follows imports httpx and its like only when somebody outside is to be asked. Most commands
+# ask nobody, and it takes 2.6 times a bare Python's start (95 ms where that takes 37), a tenth of
+# what `plans list` takes in all.
 
 
 def open_chain(settings: Settings, wire: "Wire | None" = None) -> "Chain":
-    """Return the chain's sources in the configured order, all over one client: a new one unless it
-    is given. Raises BadSettings."""
+    """Return the chain's sources in the configured order, all over one client.
+
+    `wire`: that client; a new one unless it is given. Raises BadSettings.
+    """
     from buffettsbot.core.chain.sources import Chain
     from buffettsbot.core.wire import Wire
 
@@ -125,8 +131,10 @@ def keys_of(settings: Settings, name: str) -> list[str]:
 
 
 def open_telegram(settings: Settings, wire: "Wire | None" = None) -> "Telegram":
-    """Return the bot of the configured token, over a new client unless one is given. Raises
-    BadSettings without a token."""
+    """Return the bot of the configured token, over a new client unless one is given.
+
+    Raises BadSettings without a token.
+    """
     from buffettsbot.core.telegram.bot import Telegram
     from buffettsbot.core.wire import Wire
 

@@ -14,6 +14,7 @@ SERVICE_STATE = Path("/var/lib/buffettsbot")
 
 
 def state_directory() -> Path:
+    """Return where a database goes that nobody placed: the service's state, or the user's data."""
     if ETC_FILE.is_file() and is_installed():
         return SERVICE_STATE
     return Path(platformdirs.user_data_dir("buffettsbot"))

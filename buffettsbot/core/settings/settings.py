@@ -82,8 +82,7 @@ class Settings(BaseModel):
     _malformed: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def problems(self, *names: str) -> dict[str, str]:
-        """Return what is wrong with each of these: malformed, or missing though it has no
-        default."""
+        """Return what is wrong with each of these: malformed, or missing without a default."""
         wrong = {name: self._malformed[name] for name in names if name in self._malformed}
         missing = {
             name: MISSING
@@ -93,8 +92,7 @@ class Settings(BaseModel):
         return wrong | missing
 
     def require(self, *names: str) -> None:
-        """Raise BadSettings, naming each of these that is malformed, or missing though it has no
-        default."""
+        """Raise BadSettings, naming what is wrong with these, unless nothing is; see `problems`."""
         if problems := self.problems(*names):
             lines = [f"{PREFIX}{name.upper()} {why}" for name, why in problems.items()]
             listed = "Fix these settings (environment or env file):\n  " + "\n  ".join(lines)

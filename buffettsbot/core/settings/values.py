@@ -19,7 +19,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = 100 * 365 * 86400  # more than anybody means, and far from what a timedelta holds
 
 
-def reported(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+def with_value_errors(parse: Callable[[str], Value]) -> Callable[[str], Value]:
     """Return the parser with our own errors as ValueErrors, which pydantic reports as its own."""
 
     def parse_or_report(text: str) -> Value:
@@ -32,8 +32,7 @@ def reported(parse: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Given `24h`, `90m`, `7d` (or bare seconds), return the duration. Raise ValueError
-    otherwise."""
+    """Given `24h`, `90m`, `7d` (or bare seconds), return the duration; else raise ValueError."""
     match = re.fullmatch(r"(\d{1,9})\s*([smhdw]?)", text.strip().lower(), re.ASCII)
     seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
     if not 0 < seconds <= _LONGEST:
@@ -103,6 +102,6 @@ def parse_bind(text: str) -> str:
     return text
 
 
-Address = Annotated[str, BeforeValidator(reported(parse_address))]
+Address = Annotated[str, BeforeValidator(with_value_errors(parse_address))]
 HttpUrl = Annotated[str, AfterValidator(check_http_url)]
-MicroUsdt = Annotated[int, BeforeValidator(reported(from_usdt))]
+MicroUsdt = Annotated[int, BeforeValidator(with_value_errors(from_usdt))]

@@ -173,8 +173,10 @@ OUTBOX_STATUSES = ["queued", "sent", "failed", "cancelled"]
 
 
 class Outbox(SQLModel, table=True):
-    """Every effect on Telegram, queued in the transaction that decided it. `key` says what it is
-    for, so doing it twice is impossible to write."""
+    """Every effect on Telegram, queued in the transaction that decided it.
+
+    `key` says what it is for, so doing it twice is impossible to write.
+    """
 
     __tablename__ = "outbox"
     __table_args__ = (

@@ -41,9 +41,11 @@ def paged(
 
 
 def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> Any | None:
-    """Insert a row unless one exists by any of the table's unique rules; return its primary key,
-    or None (never ask `rowcount`: it lies on PostgreSQL)."""
-    return connection.execute(_insert_once(connection.dialect.name, table), dict(row)).scalar()
+    """Insert a row unless one exists by any of the table's unique rules.
+
+    Return its primary key, or None (never ask `rowcount`: it lies on PostgreSQL).
+    """
+    return connection.execute(_insertion(connection.dialect.name, table), dict(row)).scalar()
 
 
 def insert_each_once(connection: Connection, table: Table, rows: Select[*tuple[Any, ...]]) -> int:
@@ -78,11 +80,11 @@ def insert_rows_once(
     """Insert rows that all have the same columns, unless they exist; return how many were."""
     if not rows:
         return 0
-    statement = _insert_once(connection.dialect.name, table)
+    statement = _insertion(connection.dialect.name, table)
     return len(connection.execute(statement, [dict(row) for row in rows]).all())
 
 
 @cache
-def _insert_once(dialect: str, table: Table) -> Any:
+def _insertion(dialect: str, table: Table) -> Any:
     insert = _INSERTS[dialect](table)
     return insert.on_conflict_do_nothing().returning(*table.primary_key.columns)

@@ -13,6 +13,7 @@ from buffettsbot.core.errors import Unavailable
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
+    """Let a trouble of the database within leave as Unavailable; IntegrityError and bugs pass."""
     try:
         yield
     except IntegrityError:

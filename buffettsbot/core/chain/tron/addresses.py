@@ -48,10 +48,10 @@ NETWORKS = {
 
 
 def parse_address(text: str) -> str:
-    """Given an address in base58check or hex (`41…`, `0x…` or the bare 20 bytes), return
-    base58check.
+    """Given an address in base58check or in hex, return it in base58check.
 
-    Raises Invalid when it is no TRON address or its checksum is broken.
+    Hex: `41…`, `0x…` or the bare 20 bytes. Raises Invalid when it is no TRON address, or its
+    checksum is broken.
     """
     text = text.strip()
     bare = text.removeprefix("0x")

@@ -1,9 +1,7 @@
-"""What Tronscan and TronGrid have in common: keys used in turn, limits honoured, errors in HTTP
-200.
+"""What Tronscan and TronGrid have in common: keys in turn, limits honoured, errors inside HTTP 200.
 
 Both hide errors in successful answers and name their limits in prose ("suspended for 19 s");
-recorded
-bodies are in the project's TRON facts, A.9 and B.10.
+recorded bodies are in the project's TRON facts, A.9 and B.10.
 """
 
 import json
@@ -72,8 +70,7 @@ class Service:
         self._keys = KeyRing(keys)
 
     def ask(self, method: str, path: str, *, deadline: float, **request: Any) -> dict[str, Any]:
-        """Return the JSON object that the service answers. Raises SourceUnavailable for all
-        else."""
+        """Return the JSON object that the service answers; else raise SourceUnavailable."""
         trouble = SourceUnavailable("no usable API key")
         for _ in range(len(self._keys)):
             key = self._keys.take()

@@ -75,9 +75,9 @@ class Trongrid:
 def read_info(
     body: dict[str, Any], transaction_hash: str, *, final: bool = False
 ) -> ChainTransaction:
-    """Given a node's info, return the transaction. Raises SourceUnavailable when it makes no sense.
+    """Given a node's info, return the transaction; `{}` is one unknown to it (facts B.1).
 
-    `{}` means unknown to this node (facts B.1).
+    Raises SourceUnavailable when the info makes no sense.
     """
     if not body:
         return ChainTransaction(transaction_hash, Trongrid.name, found=False)
@@ -101,7 +101,8 @@ def read_info(
 
 
 def _succeeded(info: _Info) -> bool:
-    """A plain TRX transfer has no `receipt.result`: no failure, and no event either (facts B.6)."""
+    """Say whether it succeeded. A plain TRX transfer has no `receipt.result`: no failure, and no
+    event either (facts B.6)."""
     if info.receipt.result is None:
         plain = info.contract_address is None and not info.log
         return plain and info.result is None
@@ -124,8 +125,10 @@ def _transfers(logs: list[_Log]) -> tuple[Transfer, ...]:
 
 
 def _address_in(word: str) -> str:
-    """The last 20 bytes of a padded word; what stands before them (zeros, or `41`) means
-    nothing."""
+    """Return the address in a padded word: its last 20 bytes.
+
+    What stands before them (zeros, or `41`) means nothing.
+    """
     try:
         raw = bytes.fromhex(word)
     except ValueError:

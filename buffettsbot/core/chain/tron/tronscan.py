@@ -26,8 +26,10 @@ class _Item(BaseModel):
 
 
 class _Transaction(BaseModel):
-    """The part of a transaction's body that is believed. `toAddress`, `trigger_info`, `decimals`,
-    `symbol` and `revert` are not."""
+    """The part of a transaction's body that is believed.
+
+    `toAddress`, `trigger_info`, `decimals`, `symbol` and `revert` are not.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -41,8 +43,10 @@ class _Transaction(BaseModel):
 
 
 class Tronscan:
-    """The explorer as a source. Final is `confirmed is true`, success `contractRet ==
-    "SUCCESS"`."""
+    """The explorer as a source.
+
+    Final is `confirmed is true`, success `contractRet == "SUCCESS"`.
+    """
 
     name = "tronscan"
 
@@ -61,10 +65,10 @@ class Tronscan:
 
 
 def read_transaction(body: dict[str, Any], transaction_hash: str) -> ChainTransaction:
-    """Given Tronscan's body, return the transaction. Raises SourceUnavailable when it makes no
-    sense.
+    """Given Tronscan's body, return the transaction; one without `hash` is unknown to it (facts
+    A.3, A.4).
 
-    A body without `hash` means that the transaction is unknown (facts A.3, A.4).
+    Raises SourceUnavailable when the body makes no sense.
     """
     if "hash" not in body:
         return ChainTransaction(transaction_hash, Tronscan.name, found=False)
