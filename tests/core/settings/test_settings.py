@@ -237,6 +237,7 @@ def test_the_environment_wins_by_the_seeds_name_too() -> None:
     settings = load({"TELEGRAM_BOT_TOKEN": "1:environment", "SQL_HOST": "other"}, file)
     assert secret(settings.telegram_token) == "1:environment"
     assert settings.database == "postgresql+psycopg://other/d"
+    assert load({"SQL_HOST": ""}, file).database == "postgresql+psycopg://h/d"
 
 
 def test_a_variable_may_be_written_in_small_letters() -> None:
