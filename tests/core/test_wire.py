@@ -1,6 +1,7 @@
 """The wire: hard limits on time and size over a real socket, and no secret in any word."""
 
 import base64
+import contextlib
 import socket
 import threading
 import time
@@ -194,6 +195,24 @@ def test_a_closed_port_is_no_answer_and_nothing_was_sent(wire: Wire, loopback: L
     loopback.close()
     with pytest.raises(NoAnswer, match="no connection") as caught:
         wire.ask("GET", loopback.url)
+    assert not caught.value.sent
+
+
+def test_who_does_not_take_the_call_is_left_sooner_than_who_does_not_answer(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_module, "CONNECT_SECONDS", 0.3)
+    with socket.socket() as server, contextlib.ExitStack() as queue:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):  # more than wait in its line: the next call is not taken
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        started = time.monotonic()
+        with pytest.raises(NoAnswer, match="no connection in time") as caught:
+            wire.ask("GET", f"http://127.0.0.1:{server.getsockname()[1]}/")
+    assert time.monotonic() - started < 5
     assert not caught.value.sent
 
 
