@@ -19,8 +19,7 @@ from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
 from buffettsbot.core.storage.database import Database
-
-RACES = 5
+from buffettsbot.core.storage.statements import RACES
 
 
 @dataclass

@@ -100,4 +100,6 @@ def counted(number: int, noun: str) -> str:
 
 def listed(words: Sequence[str]) -> str:
     """Return words as one reads them in a sentence."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"

@@ -15,8 +15,6 @@ from sqlalchemy.sql.selectable import SelectBase
 PAGE = 500
 # How often a transaction that lost a race is tried again.
 RACES = 5
-# How often a transaction that lost a race is tried again.
-RACES = 5
 
 Item = TypeVar("Item")
 

@@ -109,6 +109,7 @@ def test_the_original_went_on_for_a_day(db: Database, original: Original) -> Non
         "left_out": 0,
     }
     assert kinds(imported) == {"changed-here": 1, "paid-not-in-group": 1}
+    assert [user(db, one).at_private_group for one in (1, 5)] == [True, False]
     assert user(db, 1).telegram_username == "renamed"
     assert user(db, 1).is_staff
     ends = {m.customer_id: (m.transaction_hash, m.end_date) for m in rows(db, Subscription)}
