@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 
-from commands import Commands, Sandbox
+from commands import Commands, Sandbox, commands
 from contract import OUTBOX_FIELDS, is_time, now, table
 from helpers import DAY, ledger, member, person, rows, shop
 
@@ -62,6 +62,21 @@ def test_the_other_passes_report_as_settle_does(run: Commands, db: Database) -> 
     dry = run("pass", "deliver", "--dry-run", "--json").json()
     assert dry["due"] == len(dry["items"]) > 0
     run.inside("pass", "deliver").refused(4, "BUFFETTSBOT_TELEGRAM_TOKEN is not set")
+
+
+def test_a_pass_of_which_some_failed_is_told_and_fails_once(
+    sqlite_url: str, sandbox: Sandbox
+) -> None:
+    db = Database(sqlite_url)
+    for number, name in ((7, "ann"), (8, "bob")):
+        member(db, number, name, now=now())
+    db.close()
+    world = {"token": "1:token", "blocked": [7]}
+    sandbox.http.post("/_sandbox/telegram", json=world).raise_for_status()
+    run = commands(sqlite_url, sandbox, telegram_url=sandbox.url, telegram_token="1:token")
+    process = run.start("pass", "deliver")
+    assert process.communicate(timeout=60) == ("", "deliver: 2 due, 1 done, 0 left, 1 failed\n")
+    assert process.returncode == 1
 
 
 def test_the_ends_of_time_are_no_bug(run: Commands) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -32,6 +33,7 @@ from helpers import (
 )
 from serving import PATIENCE, Sandbox, sandboxed
 
+from buffettsbot.cli import schedule
 from buffettsbot.cli.schedule import TICK
 from buffettsbot.cli.schedule import children as children_module
 from buffettsbot.cli.schedule.children import Children, Ended
@@ -44,6 +46,20 @@ from buffettsbot.core.storage.models import Outbox, PassRun
 # The timetable
 
 
+def set_clock_of_library(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[], datetime], local: ZoneInfo
+) -> None:
+    """Let the library, which looks at the host's clock by itself, see another one."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: datetimes.tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return clock().astimezone(tz or local).replace(tzinfo=tz)
+
+    library = SimpleNamespace(**vars(datetimes) | {"datetime": Clock})
+    monkeypatch.setattr("schedule.datetime", library)
+
+
 class Simulated:
     """A host in some time zone: its clock, and a timetable that runs as the command runs it."""
 
@@ -53,15 +69,7 @@ class Simulated:
         self.now = now
         self.started: list[tuple[datetime, str]] = []
         self.busy: set[str] = set()
-        local = ZoneInfo(host)
-
-        class Clock(datetime):
-            @classmethod
-            def now(cls, tz: datetimes.tzinfo | None = None) -> datetime:  # type: ignore[override]
-                return self.now.astimezone(tz or local).replace(tzinfo=tz)
-
-        library = SimpleNamespace(**vars(datetimes) | {"datetime": Clock})
-        monkeypatch.setattr("schedule.datetime", library)  # it looks at the clock by itself
+        set_clock_of_library(monkeypatch, lambda: self.now, ZoneInfo(host))
         self.table = Timetable(self.start, zone=ZoneInfo(zone), clock=lambda: self.now)
         self.table.start_all()
 
@@ -289,6 +297,58 @@ def test_a_child_whose_parent_was_killed_ends_when_its_time_is_over(tmp_path: Pa
     assert len(processes_of(parent.pid)) == 1
     until(lambda: processes_of(parent.pid) == [], "the end of the orphan")
     assert time.monotonic() - killed < 30  # not after the 600 s that it would have taken
+
+
+# The command
+
+
+class Scripted(Children):
+    """Children that only seem to run, and end as the test says."""
+
+    started: ClassVar[list[str]] = []
+    ends: ClassVar[list[Ended]] = []
+
+    def start(self, name: str) -> bool:
+        self.started.append(name)
+        return True
+
+    def tend(self) -> list[Ended]:
+        ended, Scripted.ends = Scripted.ends, []
+        return ended
+
+
+def test_a_daily_pass_that_was_away_is_run_again_within_the_day(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [datetime(2026, 3, 3, 12, tzinfo=UTC)]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += timedelta(seconds=seconds)
+        if clock[0] > datetime(2026, 3, 3, 12, 5, tzinfo=UTC):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    set_clock_of_library(monkeypatch, lambda: clock[0], ZoneInfo("UTC"))
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(schedule, "utcnow", lambda: clock[0])
+    monkeypatch.setattr(schedule, "Children", Scripted)
+    Scripted.started.clear()
+    Scripted.ends = [
+        Ended("remind", 5, {}, "The database is away.", "a warning", overdue=False),
+        Ended("expire", 4, {}, "The guard stops it.", "", overdue=False),
+    ]
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        said = Commands(sqlite_url, telegram_token="1:token").inside("schedule").refused(0)
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(number, handler)
+    assert said.splitlines()[1:] == [
+        "2026-03-03 12:00:00 remind: The database is away.",
+        "2026-03-03 12:00:00 remind: a warning",
+        "2026-03-03 12:00:00 expire: The guard stops it.",
+    ]
+    counted = {name: Scripted.started.count(name) for name in sorted(set(Scripted.started))}
+    assert counted == {"deliver": 6, "expire": 1, "remind": 2, "settle": 6}
 
 
 # The real process

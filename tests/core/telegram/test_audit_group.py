@@ -37,9 +37,11 @@ from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, PassRun, Subscription, TelegramUser
 from buffettsbot.core.storage.passes import Report
 from buffettsbot.core.telegram import belonging, group_audit, pacing, roll_call
-from buffettsbot.core.telegram.bot import Telegram
+from buffettsbot.core.telegram.bot import Telegram, Trouble
 from buffettsbot.core.telegram.delivery import deliver
+from buffettsbot.core.telegram.group import Presence
 from buffettsbot.core.telegram.group_audit import audit_group
+from buffettsbot.core.telegram.roll_call import RollCall
 
 TOKEN, GROUP = "123456:secret-token", -1001234567890
 LATER = NOW + 31 * DAY
@@ -343,6 +345,19 @@ def test_an_outage_stops_it_and_says_how_far_it_came(
         sandbox.fail("500", "telegram", methods=["getChatMember"])
     with pytest.raises(Unavailable, match=r"Of 7 people 4 were asked"):
         run(db, bot)
+
+
+def test_trouble_with_one_here_and_there_stops_nobody(
+    db: Database, bot: Telegram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(100, 112):
+        person(db, number, f"user{number}")
+
+    def ask(_roll_call: RollCall, who: Any) -> Presence | Trouble:
+        return Trouble("odd", sent=False) if who.chat_id % 2 else Presence("left", is_in=False)
+
+    monkeypatch.setattr(RollCall, "_ask", ask)
+    assert counts(run(db, bot)) == (6, 0, 0, 6)
 
 
 def test_a_short_pause_is_waited_for(db: Database, bot: Telegram, sandbox: Sandbox) -> None:

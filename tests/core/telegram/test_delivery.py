@@ -282,6 +282,19 @@ def test_a_revoked_token_stops_the_pass_names_the_cure_and_loses_nothing(
     assert run(db, telegram.bot(), lambda: NOW + MINUTE).done == 3
 
 
+def test_whoever_is_not_sent_anything_any_more_is_left_as_before(
+    db: Database, telegram: World
+) -> None:
+    """More than there are workers: some of them begin only when the run is stopped."""
+    telegram.configure(revoked=True)
+    queue(db, *range(100, 130))
+    with pytest.raises(NotAllowed):
+        run(db, telegram.bot())
+    left = {(row.status, row.attempts, row.leased_until) for row in rows(db, Outbox)}
+    assert left == {("queued", 0, None)}
+    assert len(telegram.sent(ok=False)) < 30
+
+
 def test_a_token_revoked_midway_burns_nothing(db: Database, telegram: World) -> None:
     queue(db, *range(100, 104))
     telegram.fault("401", chat_id=102)

@@ -1,43 +1,39 @@
-"""The pace at which Telegram is called, and the pauses that it asks for."""
+"""The rest that each chat gets between two messages."""
 
-import threading
-import time
-from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
-from helpers import NOW
 
-from buffettsbot.core.storage.database import Database
-from buffettsbot.core.telegram.pacing import Pacer, pause_everyone, pause_left
-
-
-def test_a_pause_need_not_wait_for_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many calls are under way when Telegram wants a pause, and each of them hears of it: counted
-    one after the other, their pauses would outlast every lease."""
-    pacer, asleep, wake = Pacer(), threading.Event(), threading.Event()
-
-    def sleep(_seconds: float) -> None:
-        asleep.set()
-        wake.wait(10)
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    pacer.pause(0.01)
-    waiting = threading.Thread(target=pacer.turn)
-    waiting.start()
-    assert asleep.wait(10)
-    pausing = threading.Thread(target=pacer.pause, args=(0.01,))
-    pausing.start()
-    pausing.join(5)
-    was_heard = not pausing.is_alive()
-    wake.set()
-    waiting.join()
-    pausing.join()
-    assert was_heard
+from buffettsbot.core.telegram import pacing
+from buffettsbot.core.telegram.pacing import Chats
 
 
-def test_a_short_pause_does_not_end_a_long_one(db: Database) -> None:
-    pause_everyone(db, NOW, 300)
-    pause_everyone(db, NOW + timedelta(seconds=1), 2)
-    assert pause_left(db, NOW) == 300
-    pause_everyone(db, NOW + timedelta(seconds=301), 2)
-    assert pause_left(db, NOW + timedelta(seconds=301)) == 2
+class Seconds:
+    """A clock of seconds that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(pacing, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_a_person_rests_a_second_a_group_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, chats = Seconds(monkeypatch), Chats()
+    assert chats.resting() == []
+    chats.take([7, -7])
+    assert sorted(chats.resting()) == [-7, 7]
+    chats.rest(7)
+    chats.rest(-7)
+    assert chats.seconds_until_free([7, -7]) == 1.0
+    assert chats.seconds_until_free([-7]) == 3.0
+    clock.now += 1.0
+    assert chats.resting() == [-7]
+    assert chats.seconds_until_free([7, -7]) == 0.0
+    clock.now += 2.0
+    assert chats.resting() == []
+
+
+def test_a_chat_that_was_sent_nothing_need_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, chats = Seconds(monkeypatch), Chats()
+    chats.take([7, 8])
+    chats.free(7)
+    assert chats.resting() == [8]
