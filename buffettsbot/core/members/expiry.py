@@ -12,13 +12,13 @@ from sqlalchemy.engine import Connection
 
 from buffettsbot.core.errors import NotAllowed
 from buffettsbot.core.members.memberships import Member, members_where
-from buffettsbot.core.members.notices import REMINDER_KINDS, queue_each
+from buffettsbot.core.members.notices import REMINDER_KINDS, members_to_tell, notice
 from buffettsbot.core.members.spans import Span, spans
 from buffettsbot.core.members.standing import has_undecided
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.outbox.staff import Digest
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.storage.models import OUTBOX, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.storage.passes import Report
 
 GUARD_FLOOR = 20
@@ -95,19 +95,19 @@ def _check_guard(db: Database, now: datetime, guard: float) -> None:
 
 def _end(connection: Connection, span: Span, now: datetime, *, group: bool) -> int:
     """End a span's due memberships and queue every effect, in one transaction; return how many."""
-    here = and_(span.condition, _due(now))
+    due = and_(span.condition, _due(now))
     # A claim locks the customer first and the membership then; in the same order nobody deadlocks.
-    customers = select(SUBSCRIPTION.c.customer_id).where(here)
+    customers = select(SUBSCRIPTION.c.customer_id).where(due)
     connection.execute(
         select(TELEGRAM_USER.c.chat_id)
         .where(TELEGRAM_USER.c.chat_id.in_(customers))
         .order_by(TELEGRAM_USER.c.chat_id)
         .with_for_update(key_share=True)
     )
-    ended = connection.execute(update(SUBSCRIPTION).where(here).values(expired_at=now)).rowcount
-    if not ended:
-        return 0
-    let_go(connection, and_(span.condition, SUBSCRIPTION.c.expired_at == now), now, group=group)
+    ended = connection.execute(update(SUBSCRIPTION).where(due).values(expired_at=now)).rowcount
+    if ended:
+        just_ended = and_(span.condition, SUBSCRIPTION.c.expired_at == now)
+        let_go(connection, just_ended, now, group=group)
     return ended
 
 
@@ -115,21 +115,18 @@ def let_go(
     connection: Connection, just_ended: ColumnElement[bool], now: datetime, *, group: bool
 ) -> None:
     """Queue removal, word to the customer and to each admin, for memberships that just ended."""
+    notices = []
+    staff = outbox.admins(connection)
+    for member in members_to_tell(connection, just_ended):
+        if group:
+            notices.append(notice("remove", member))
+        notices.append(notice("expired", member))
+        notices += [notice("admin-delete", member, to=admin, by_itself=group) for admin in staff]
+    outbox.queue_all(connection, notices, now=now)
     gone = select(SUBSCRIPTION.c.customer_id).where(just_ended)
-    if group:
-        queue_each(connection, kind="remove", where=just_ended, now=now)
-    queue_each(connection, kind="expired", where=just_ended, now=now)
-    queue_each(
-        connection,
-        kind="admin-delete",
-        where=just_ended,
-        now=now,
-        extra={"by_itself": group},
-        for_staff=True,
-    )
     connection.execute(
         update(TELEGRAM_USER)
         .where(TELEGRAM_USER.c.chat_id.in_(gone))
         .values(at_private_group=False)
     )
-    outbox.cancel_for(connection, gone, REMINDER_KINDS)
+    outbox.cancel_where(connection, OUTBOX.c.chat_id.in_(gone), REMINDER_KINDS)

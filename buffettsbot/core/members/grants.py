@@ -7,28 +7,43 @@ hash; the ledger is not touched. The audit log says who did it, why, and what it
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from buffettsbot.core.errors import Conflict, Invalid, NoMembership, NotAllowed, UnknownPlan
 from buffettsbot.core.hashes import GRANT
+from buffettsbot.core.members import users
 from buffettsbot.core.members.expiry import let_go
 from buffettsbot.core.members.memberships import Member
-from buffettsbot.core.members.notices import BEGUN, INVITING, OVERTAKEN, RENEWED
-from buffettsbot.core.members.standing import Raced, Standing, extend
-from buffettsbot.core.members.users import NAMED, parse_person, unknown
+from buffettsbot.core.members.notices import (
+    BEGUN,
+    INVITING,
+    OVERTAKEN,
+    RENEWED,
+    queue_notices,
+)
+from buffettsbot.core.members.standing import Raced, Standing, extend, standing_of
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.storage.models import PERIODS, PLAN, SUBSCRIPTION
 from buffettsbot.core.storage.statements import RACES
 
 MOST_DAYS = 3660
 SHORTEST = timedelta(seconds=1)
-Found = Row[*tuple[Any, ...]]
+
+_ON_SALE = select(PLAN.c.id, PLAN.c.period).where(PLAN.c.is_active)
+_END = (
+    update(SUBSCRIPTION)
+    .where(
+        SUBSCRIPTION.c.transaction_hash == bindparam("seen_hash"),
+        SUBSCRIPTION.c.end_date == bindparam("seen_end"),
+        SUBSCRIPTION.c.expired_at.is_(None),
+    )
+    .returning(SUBSCRIPTION.c.customer_id)
+)
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,10 @@ def grant(
     for _ in range(RACES):
         try:
             with db.begin() as session:
-                connection = session.connection()
-                customer = _customer(connection, person)
-                return _grant(connection, customer, days, until, reason, by)
+                return _grant(session.connection(), person, days, until, reason, by)
         except Raced:
             continue
-    raise _raced()
+    raise _changed_meanwhile()
 
 
 def revoke(db: Database, *, member: Member, reason: str, by: By, group: bool) -> None:
@@ -74,101 +87,70 @@ def revoke(db: Database, *, member: Member, reason: str, by: By, group: bool) ->
     """
     with db.begin() as session:
         connection = session.connection()
-        standing = _standing(connection, _customer(connection, member.chat_id).chat_id)
-        if standing is None or not _runs(standing, by.now):
+        # As with payments, whoever changes a membership locks the customer first: nobody deadlocks.
+        users.lock(connection, member.chat_id)
+        standing = standing_of(connection, member.chat_id)
+        if standing is None or not standing.runs(by.now):
             raise NoMembership(f"{member.chat_id} has no membership that runs.")
         if standing.transaction_hash != member.transaction_hash:
-            raise _raced()
-        _revoke(connection, standing, reason, by, group=group)
+            raise _changed_meanwhile()
+        # A host whose clock runs ahead may have begun it; no membership ends before it began.
+        end = max(by.now, standing.start_date + SHORTEST)
+        seen = {"seen_hash": standing.transaction_hash, "seen_end": standing.end_date}
+        ended = {"end_date": end, "expired_at": by.now}
+        if connection.execute(_END, seen | ended).first() is None:
+            raise _changed_meanwhile()
+        outbox.cancel(connection, member.chat_id, INVITING)
+        theirs = SUBSCRIPTION.c.customer_id == member.chat_id
+        let_go(connection, theirs, by.now, group=group)
+        what = f"ended {_utc(end)}, not {_utc(standing.end_date)}, {standing.transaction_hash}"
+        audit.record(connection, by, "subscribers revoke", member.chat_id, f"{reason} ({what})")
 
 
-def _raced() -> Conflict:
+def _changed_meanwhile() -> Conflict:
     return Conflict("The membership was changed by others just now. Look at it, then try again.")
-
-
-# As with payments, whoever changes a membership locks the customer first: nobody deadlocks.
-_CUSTOMER = {
-    way: select(
-        TELEGRAM_USER.c.chat_id,
-        TELEGRAM_USER.c.telegram_username,
-        TELEGRAM_USER.c.first_name,
-        TELEGRAM_USER.c.last_name,
-    )
-    .where(named)
-    .with_for_update(key_share=True)
-    for way, named in NAMED.items()
-}
-_STANDING = select(SUBSCRIPTION).where(SUBSCRIPTION.c.customer_id == bindparam("customer"))
-_ON_SALE = select(PLAN.c.id, PLAN.c.period).where(PLAN.c.is_active)
-_END = (
-    update(SUBSCRIPTION)
-    .where(
-        SUBSCRIPTION.c.transaction_hash == bindparam("seen_hash"),
-        SUBSCRIPTION.c.end_date == bindparam("seen_end"),
-        SUBSCRIPTION.c.expired_at.is_(None),
-    )
-    .returning(SUBSCRIPTION.c.customer_id)
-)
-
-
-def _customer(connection: Connection, person: str | int) -> Found:
-    way, named = parse_person(person)
-    found = connection.execute(_CUSTOMER[way], named).first()
-    if found is None:
-        raise unknown(person)
-    return found
-
-
-def _standing(connection: Connection, customer_id: int) -> Found | None:
-    return connection.execute(_STANDING, {"customer": customer_id}).first()
-
-
-def _runs(standing: Found, now: datetime) -> bool:
-    return standing.expired_at is None and bool(standing.end_date > now)
 
 
 def _grant(
     connection: Connection,
-    customer: Found,
+    person: str | int,
     days: int | None,
     until: datetime | None,
     reason: str,
     by: By,
 ) -> Granted:
-    standing = _standing(connection, customer.chat_id)
-    end = standing.end_date if standing is not None and _runs(standing, by.now) else None
-    duration = _duration(days, until, end, by.now)
+    customer = users.lock_person(connection, person)
+    standing = standing_of(connection, customer.chat_id)
+    running_until = standing.end_date if standing is not None and standing.runs(by.now) else None
+    duration = _duration(days, until, running_until, by.now)
     granted = GRANT + secrets.token_hex(8)
-    start, new_end, renewed = extend(
+    start, end, renewed = extend(
         connection,
-        None if standing is None else Standing(*(standing._mapping[n] for n in Standing._fields)),
+        standing,
         customer_id=customer.chat_id,
         plan_id=_plan_id(connection, standing, duration),
         transaction_hash=granted,
         duration=duration,
         now=by.now,
     )
-    if start != (end or by.now):
+    if start != (running_until or by.now):
         raise Raced
     outbox.cancel(connection, customer.chat_id, OVERTAKEN)
-    facts = {
-        "transaction_hash": granted,
-        "start_date": by.now.isoformat(),
-        "end_date": new_end.isoformat(),
-    }
-    outbox.queue_for_all(
+    queue_notices(
         connection,
-        *(RENEWED if renewed else BEGUN),
+        RENEWED if renewed else BEGUN,
+        customer._asdict(),
         about=granted,
-        chat_id=customer.chat_id,
-        payload=dict(customer._mapping) | facts,
         now=by.now,
+        transaction_hash=granted,
+        start_date=by.now.isoformat(),
+        end_date=end.isoformat(),
     )
     days_added = f"{duration / timedelta(days=1):g}"
     unit = "day" if days_added == "1" else "days"
-    detail = f"{reason} ({days_added} {unit}, {_utc(start)} to {_utc(new_end)}, {granted})"
+    detail = f"{reason} ({days_added} {unit}, {_utc(start)} to {_utc(end)}, {granted})"
     audit.record(connection, by, "subscribers grant", customer.chat_id, detail)
-    return Granted(customer.chat_id, granted, start, new_end)
+    return Granted(customer.chat_id, granted, start, end)
 
 
 def _duration(
@@ -190,11 +172,11 @@ def _duration(
     return added
 
 
-def _plan_id(connection: Connection, standing: Found | None, duration: timedelta) -> int:
+def _plan_id(connection: Connection, standing: Standing | None, duration: timedelta) -> int:
     """Return the membership's own plan; for a first one, the longest on sale that the granted time
     covers, else the shortest."""
     if standing is not None and standing.plan_id is not None:
-        return int(standing.plan_id)
+        return standing.plan_id
     on_sale = sorted(connection.execute(_ON_SALE), key=lambda plan: PERIODS[plan.period])
     if not on_sale:
         raise UnknownPlan(
@@ -203,19 +185,6 @@ def _plan_id(connection: Connection, standing: Found | None, duration: timedelta
         )
     covered = [plan for plan in on_sale if PERIODS[plan.period] <= duration]
     return int((covered or on_sale[:1])[-1].id)
-
-
-def _revoke(connection: Connection, standing: Found, reason: str, by: By, *, group: bool) -> None:
-    # A host whose clock runs ahead may have begun it; no membership ends before it began.
-    end = max(by.now, standing.start_date + SHORTEST)
-    seen = {"seen_hash": standing.transaction_hash, "seen_end": standing.end_date}
-    ended = connection.execute(_END, seen | {"end_date": end, "expired_at": by.now}).scalar()
-    if ended is None:
-        raise _raced()
-    outbox.cancel(connection, ended, INVITING)
-    let_go(connection, SUBSCRIPTION.c.customer_id == ended, by.now, group=group)
-    detail = f"{reason} (ended {_utc(end)}, not {_utc(standing.end_date)}, {seen['seen_hash']})"
-    audit.record(connection, by, "subscribers revoke", ended, detail)
 
 
 def _utc(moment: datetime) -> str:

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Select, String, cast, func, literal, select, type_coerce
+from sqlalchemy import ColumnElement, String, cast, func, literal, select, type_coerce
 from sqlalchemy.engine import Connection
-from sqlmodel import UTCDateTime
 
+from buffettsbot.core.members.users import PERSON
+from buffettsbot.core.outbox.queue import Effect, admins, queue_all
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import OUTBOX, PLAN, SUBSCRIPTION, TELEGRAM_USER
-from buffettsbot.core.storage.statements import insert_each_once
 
 # What a member is told, and what the staff.
 Notices = tuple[str, str | None]
@@ -23,86 +23,98 @@ INVITING = ("welcome", "renewal", "invitation")
 # What a renewal overtakes: nobody who has paid is reminded, told to leave, or removed.
 OVERTAKEN = (*REMINDER_KINDS, "expired", "remove")
 
-_END, _CUSTOMER = SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.customer_id
-
-
-def queue_each(
-    connection: Connection,
-    *,
-    kind: str,
-    where: ColumnElement[bool],
-    now: datetime,
-    extra: Mapping[str, Any] | None = None,
-    key_end: str = "",
-    for_staff: bool = False,
-) -> int:
-    """Queue a notice for each membership that `where` finds, to the member or to every admin.
-
-    The key is `kind:chat:end[:key_end][:admin]`, so the same notice is never queued twice. Return
-    how many were queued.
-    """
-    sqlite = connection.dialect.name == "sqlite"
-    admin = TELEGRAM_USER.alias("admin")
-    receiver = admin.c.chat_id if for_staff else TELEGRAM_USER.c.chat_id
-    key = _key(kind, key_end, sqlite)
-    if for_staff:
-        key = key.concat(":").concat(_text(admin.c.chat_id))
-    rows: Select[*tuple[Any, ...]] = (
-        select(
-            key.label("key"),
-            literal(kind).label("kind"),
-            receiver.label("chat_id"),
-            type_coerce(_payload(sqlite, extra or {}), JSON).label("payload"),
-            literal("queued").label("status"),
-            literal(0).label("attempts"),
-            literal(now, UTCDateTime()).label("not_before"),
-            literal(now, UTCDateTime()).label("created_at"),
-        )
-        .select_from(SUBSCRIPTION)
-        .join(TELEGRAM_USER, TELEGRAM_USER.c.chat_id == _CUSTOMER)
-        .outerjoin(PLAN, PLAN.c.id == SUBSCRIPTION.c.plan_id)
-        .where(where)
+_MEMBERS = (
+    select(
+        *PERSON,
+        PLAN.c.period.label("plan"),
+        PLAN.c.price,
+        SUBSCRIPTION.c.transaction_hash,
+        SUBSCRIPTION.c.start_date,
+        SUBSCRIPTION.c.end_date,
     )
-    if for_staff:
-        rows = rows.join(admin, admin.c.is_staff)
-    return insert_each_once(connection, OUTBOX, rows)
+    .select_from(SUBSCRIPTION)
+    .join(TELEGRAM_USER, TELEGRAM_USER.c.chat_id == SUBSCRIPTION.c.customer_id)
+    .outerjoin(PLAN, PLAN.c.id == SUBSCRIPTION.c.plan_id)
+    .order_by(SUBSCRIPTION.c.end_date, SUBSCRIPTION.c.customer_id)
+)
 
 
-def not_queued(db: Database, kind: str, key_end: str) -> ColumnElement[bool]:
-    """The condition on a membership that `queue_each` has not queued this notice for it yet."""
-    key = _key(kind, key_end, db.is_sqlite)
+def members_to_tell(
+    connection: Connection, where: ColumnElement[bool], *, lock: bool = False
+) -> list[dict[str, Any]]:
+    """Return what is told, as JSON, of each membership for which a condition on the table is true.
+
+    With `lock`, nobody changes these memberships until this transaction ends.
+    """
+    query = _MEMBERS.where(where)
+    if lock:
+        query = query.with_for_update(read=True, of=SUBSCRIPTION)
+    found = connection.execute(query)
+    names = tuple(found.keys())
+    members = [dict(zip(names, row, strict=True)) for row in found.all()]
+    for member in members:
+        member["start_date"] = _iso(member["start_date"])
+        member["end_date"] = _iso(member["end_date"])
+    return members
+
+
+def _iso(moment: datetime) -> str:
+    # Always with six digits, as SQL wrote it in the first release: else all are told once more.
+    return moment.isoformat(timespec="microseconds")
+
+
+def notice(
+    kind: str,
+    member: Mapping[str, Any],
+    *,
+    about: str | None = None,
+    to: int | None = None,
+    **extra: Any,
+) -> Effect:
+    """Make what a member is told, or what an admin (`to`) is told of them.
+
+    `member` and `extra`: who it is, and what is told of their membership, as JSON. `about` sets it
+    apart from every other of its kind; without it, the membership's end does.
+    """
+    key = f"{kind}:{about or end_of(member)}"
+    if to is None:
+        return Effect(key, kind, member["chat_id"], {**member, **extra})
+    return Effect(f"{key}:{to}", kind, to, {**member, **extra})
+
+
+def end_of(member: Mapping[str, Any]) -> str:
+    """Return what sets a membership's end apart from every other: whose it is, and when."""
+    return f"{member['chat_id']}:{member['end_date']}"
+
+
+def queue_notices(
+    connection: Connection,
+    kinds: Notices,
+    member: Mapping[str, Any],
+    *,
+    about: str,
+    now: datetime,
+    **extra: Any,
+) -> None:
+    """Queue what a member is told and, where there is a kind for the staff, what every admin is."""
+    kind, staff_kind = kinds
+    notices = [notice(kind, member, about=about, **extra)]
+    if staff_kind is not None:
+        notices += [
+            notice(staff_kind, member, about=about, to=admin, **extra)
+            for admin in admins(connection)
+        ]
+    queue_all(connection, notices, now=now)
+
+
+def not_queued(db: Database, kind: str, ending: str = "") -> ColumnElement[bool]:
+    """The condition on a membership that this notice of its end was not queued yet: the key that
+    `notice` gives it, written in SQL. `ending` is what `about` has after `end_of`."""
+    end = SUBSCRIPTION.c.end_date
+    if db.is_sqlite:  # it holds a time as text already, but for the T and the zone
+        written = func.replace(type_coerce(end, String), " ", "T")
+    else:
+        written = func.to_char(func.timezone("UTC", end), 'YYYY-MM-DD"T"HH24:MI:SS.US')
+    whose = literal(f"{kind}:") + cast(SUBSCRIPTION.c.customer_id, String)
+    key = whose + literal(":") + written + literal(f"+00:00{ending}")
     return ~select(OUTBOX.c.id).where(OUTBOX.c.key == key).exists()
-
-
-def _key(kind: str, key_end: str, sqlite: bool) -> ColumnElement[str]:
-    key = literal(f"{kind}:").concat(_text(_CUSTOMER)).concat(":").concat(_iso(_END, sqlite))
-    return key.concat(f":{key_end}") if key_end else key
-
-
-def _payload(sqlite: bool, extra: Mapping[str, Any]) -> ColumnElement[Any]:
-    """The data that a notice about a membership is written from, as a JSON object made in SQL."""
-    fields: dict[str, ColumnElement[Any]] = {
-        "chat_id": TELEGRAM_USER.c.chat_id,
-        "telegram_username": TELEGRAM_USER.c.telegram_username,
-        "first_name": TELEGRAM_USER.c.first_name,
-        "last_name": TELEGRAM_USER.c.last_name,
-        "plan": PLAN.c.period,
-        "price": PLAN.c.price,
-        "transaction_hash": SUBSCRIPTION.c.transaction_hash,
-        "start_date": _iso(SUBSCRIPTION.c.start_date, sqlite),
-        "end_date": _iso(_END, sqlite),
-    } | {name: literal(value) for name, value in extra.items()}
-    flat = [part for name, value in fields.items() for part in (literal(name, String()), value)]
-    return (func.json_object if sqlite else func.json_build_object)(*flat)
-
-
-def _text(column: ColumnElement[Any]) -> ColumnElement[str]:
-    return cast(column, String)
-
-
-def _iso(column: ColumnElement[Any], sqlite: bool) -> ColumnElement[str]:
-    """A time as ISO 8601 in UTC; SQLite holds it as text already, but for the T and the zone."""
-    if sqlite:
-        return func.replace(type_coerce(column, String), " ", "T").concat("+00:00")
-    local = func.timezone("UTC", column)
-    return func.to_char(local, 'YYYY-MM-DD"T"HH24:MI:SS.US').concat("+00:00")

@@ -7,11 +7,19 @@ counts. A reminder's key names the customer, the end and the threshold: promise 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, and_
+from sqlalchemy.engine import Connection
 
 from buffettsbot.core.members.memberships import Member, members_where
-from buffettsbot.core.members.notices import REMINDER_KINDS, not_queued, queue_each
+from buffettsbot.core.members.notices import (
+    REMINDER_KINDS,
+    end_of,
+    members_to_tell,
+    not_queued,
+    notice,
+)
 from buffettsbot.core.members.spans import spans
+from buffettsbot.core.outbox.queue import queue_all
 from buffettsbot.core.outbox.staff import Digest
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import SUBSCRIPTION
@@ -32,27 +40,11 @@ def remind(
     """
     report = Report("remind")
     digest = Digest("digest-remind")
-    for threshold, due in _windows(days, now):
-        untold = and_(due, not_queued(db, "reminder", str(threshold)))
+    for threshold, untold in _untold(db, days, now):
         for span in spans(db, untold, None if limit is None else limit - report.due):
             with db.begin() as session:
                 connection = session.connection()
-                # A renewal takes back what is queued, so it comes before all of this, or after.
-                here = and_(due, span.condition)
-                connection.execute(
-                    select(SUBSCRIPTION.c.customer_id).where(here).with_for_update(read=True)
-                )
-                told = [
-                    queue_each(
-                        connection,
-                        kind=kind,
-                        where=here,
-                        now=now,
-                        extra={"days": threshold},
-                        key_end=str(threshold),
-                    )
-                    for kind in REMINDER_KINDS
-                ][0]
+                told = _queue(connection, and_(untold, span.condition), threshold, now)
                 if told:
                     counts = {"told": told, "by_days": {str(threshold): told}}
                     digest.add(connection, counts, now)
@@ -62,18 +54,40 @@ def remind(
     return report
 
 
+def _queue(
+    connection: Connection, where: ColumnElement[bool], threshold: int, now: datetime
+) -> int:
+    """Queue both messages to each member; return how many were not reminded by others meanwhile.
+
+    Nobody renews between: a renewal takes back what is queued, so it comes before this or after.
+    """
+    members = members_to_tell(connection, where, lock=True)
+    pictures, details = (
+        [
+            notice(kind, member, about=f"{end_of(member)}:{threshold}", days=threshold)
+            for member in members
+        ]
+        for kind in REMINDER_KINDS
+    )
+    told = queue_all(connection, pictures, now=now)
+    queue_all(connection, details, now=now)
+    return told
+
+
 def due_reminders(
     db: Database, *, now: datetime, days: Sequence[int], limit: int | None = None
 ) -> Iterator[tuple[Member, int]]:
     """Yield who would be told at `now`, and by which threshold; changes nothing."""
-    for threshold, due in _windows(days, now):
-        untold = and_(due, not_queued(db, "reminder", str(threshold)))
+    for threshold, untold in _untold(db, days, now):
         for member in members_where(db, untold, now=now, limit=limit):
             yield member, threshold
 
 
-def _windows(days: Sequence[int], now: datetime) -> Iterator[tuple[int, ColumnElement[bool]]]:
-    """Yield each threshold with the condition of those for whom it is the smallest one."""
+def _untold(
+    db: Database, days: Sequence[int], now: datetime
+) -> Iterator[tuple[int, ColumnElement[bool]]]:
+    """Yield each threshold with the condition of those for whom it is the smallest one, and who
+    were not reminded by it yet."""
     begins = now
     for threshold in sorted(set(days)):
         ends = now + timedelta(days=threshold)
@@ -83,6 +97,7 @@ def _windows(days: Sequence[int], now: datetime) -> Iterator[tuple[int, ColumnEl
                 SUBSCRIPTION.c.expired_at.is_(None),
                 SUBSCRIPTION.c.end_date > begins,
                 SUBSCRIPTION.c.end_date <= ends,
+                not_queued(db, "reminder", f":{threshold}"),
             ),
         )
         begins = ends

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, func, or_, update
+from sqlalchemy import Row, bindparam, func, or_, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col, select
 
 from buffettsbot.core.errors import Conflict, Invalid, UnknownUser
@@ -16,13 +15,27 @@ from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import TELEGRAM_USER, TelegramUser
-from buffettsbot.core.storage.statements import insert_once, paged
+from buffettsbot.core.storage.statements import RACES, insert_once, paged
 
 LARGEST_ID = 2**52 - 1  # Telegram's own promise: at most 52 significant bits
 LONGEST_NAME = 64
-RACES = 5
 
 _USERNAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}", re.ASCII)
+
+# The ways in which a person is named, as conditions on the parameter `person`.
+NAMED = {
+    "id": TELEGRAM_USER.c.chat_id == bindparam("person"),
+    "name": func.lower(TELEGRAM_USER.c.telegram_username) == bindparam("person"),
+}
+# What a notice says of a person.
+PERSON = (
+    TELEGRAM_USER.c.chat_id,
+    TELEGRAM_USER.c.telegram_username,
+    TELEGRAM_USER.c.first_name,
+    TELEGRAM_USER.c.last_name,
+)
+_LOCK = select(TELEGRAM_USER.c.chat_id).where(NAMED["id"]).with_for_update(key_share=True)
+_WAIT_FOR_NAME = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("name"))))
 
 
 def parse_username(text: str) -> str:
@@ -51,13 +64,6 @@ def parse_display_name(name: str) -> str:
     if len(clean) > LONGEST_NAME or any("\ud800" <= letter <= "\udfff" for letter in clean):
         raise Invalid(f"A name has at most {LONGEST_NAME} characters.")
     return clean
-
-
-# The ways in which a person is named, as conditions on the parameter `person`.
-NAMED = {
-    "id": TELEGRAM_USER.c.chat_id == bindparam("person"),
-    "name": func.lower(TELEGRAM_USER.c.telegram_username) == bindparam("person"),
-}
 
 
 def parse_person(person: str | int) -> tuple[str, dict[str, Any]]:
@@ -99,7 +105,14 @@ def lock(connection: Connection, chat_id: int) -> None:
     connection.execute(_LOCK, {"person": chat_id})
 
 
-_LOCK = select(TELEGRAM_USER.c.chat_id).where(NAMED["id"]).with_for_update(key_share=True)
+def lock_person(connection: Connection, person: str | int) -> Row[*tuple[Any, ...]]:
+    """Return a person's chat id and names, locked as by `lock`. Raises UnknownUser."""
+    way, named = parse_person(person)
+    query = select(*PERSON).where(NAMED[way]).with_for_update(key_share=True)
+    found = connection.execute(query, named).first()
+    if found is None:
+        raise unknown(person)
+    return found
 
 
 def show_user(db: Database, person: str | int) -> TelegramUser:
@@ -150,16 +163,12 @@ def register(
         try:
             with db.begin() as session:
                 if attempt and not db.is_sqlite:  # those who want one name queue up for it
-                    session.execute(
-                        _QUEUE_UP, {"name": (profile["telegram_username"] or "").lower()}
-                    )
+                    name = (profile["telegram_username"] or "").lower()
+                    session.execute(_WAIT_FOR_NAME, {"name": name})
                 return _register(session, chat_id, profile, now, by)
         except (IntegrityError, UnknownUser):  # someone took the name in this very moment
             continue
     raise Conflict("Another registration takes this username just now. Try again.")
-
-
-_QUEUE_UP = select(func.pg_advisory_xact_lock(func.hashtext(bindparam("name"))))
 
 
 def _register(
@@ -169,17 +178,7 @@ def _register(
     now: datetime,
     by: By | None,
 ) -> tuple[TelegramUser, bool]:
-    username, holder = profile["telegram_username"], None
-    if username is not None:
-        holder = session.execute(
-            update(TelegramUser)
-            .where(
-                func.lower(TelegramUser.telegram_username) == username.lower(),
-                col(TelegramUser.chat_id) != chat_id,
-            )
-            .values(telegram_username=None)
-            .returning(col(TelegramUser.chat_id))
-        ).scalar()
+    holder = _take_name(session, profile["telegram_username"], chat_id)
     row = {
         "chat_id": chat_id,
         "first_name": "",
@@ -189,26 +188,42 @@ def _register(
         "is_staff": False,
     }
     created = insert_once(session.connection(), TELEGRAM_USER, row | profile) is not None
-    changed = created or session.execute(_changed(chat_id, profile)).scalar() is not None
+    changed = created or _update_profile(session, chat_id, profile)
     user = find(session, chat_id)
     if changed:
         taken = f", whose name it was: {holder}" if holder else ""
-        audit.record(session.connection(), by, "users add", chat_id, f"{_named(user)}{taken}")
+        audit.record(session.connection(), by, "users add", chat_id, f"{_full_name(user)}{taken}")
     return user, created
 
 
-def _changed(chat_id: int, profile: dict[str, str | None]) -> ReturningUpdate[tuple[int]]:
-    """The update of a profile that is another now; it returns nothing where it is the same."""
+def _take_name(session: Session, username: str | None, chat_id: int) -> int | None:
+    """Take a username from whoever else holds it; return who that was."""
+    if username is None:
+        return None
+    return session.execute(
+        update(TelegramUser)
+        .where(
+            func.lower(TelegramUser.telegram_username) == username.lower(),
+            col(TelegramUser.chat_id) != chat_id,
+        )
+        .values(telegram_username=None)
+        .returning(col(TelegramUser.chat_id))
+    ).scalar()
+
+
+def _update_profile(session: Session, chat_id: int, profile: dict[str, str | None]) -> bool:
+    """Write down the profile; return whether it was another."""
     other = (TELEGRAM_USER.c[name].is_distinct_from(value) for name, value in profile.items())
-    return (
+    changed = session.execute(
         update(TELEGRAM_USER)
         .where(TELEGRAM_USER.c.chat_id == chat_id, or_(*other))
         .values(**profile)
         .returning(TELEGRAM_USER.c.chat_id)
     )
+    return changed.scalar() is not None
 
 
-def _named(user: TelegramUser) -> str:
+def _full_name(user: TelegramUser) -> str:
     handle = f"@{user.telegram_username}" if user.telegram_username else ""
     return " ".join(filter(None, (handle, user.first_name, user.last_name)))
 
@@ -231,5 +246,5 @@ def set_staff(
         if changed is None:
             return user
         action = "users promote" if is_staff else "users demote"
-        audit.record(session.connection(), by, action, changed.chat_id, _named(changed))
+        audit.record(session.connection(), by, action, changed.chat_id, _full_name(changed))
     return changed

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete
 from sqlalchemy.engine import Connection
 
-from buffettsbot.core.outbox import queue as outbox
-from buffettsbot.core.outbox.queue import queue
+from buffettsbot.core.outbox.queue import Effect, admins, queue_all
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import OUTBOX, TELEGRAM_USER
+from buffettsbot.core.storage.models import OUTBOX
 
 MOST_NAMED = 20
 
@@ -35,18 +34,12 @@ class Digest:
         taken_back = connection.execute(_TAKE_BACK, {"keys": self._keys})
         so_far = {row.chat_id: row.payload for row in taken_back}
         part = f"{self._kind}:{self._run}:{next(self._parts)}"
-        self._keys = []
-        for chat_id in connection.execute(_STAFF).scalars().all():
-            self._keys.append(f"{part}:{chat_id}")
-            queue(
-                connection,
-                key=self._keys[-1],
-                kind=self._kind,
-                chat_id=chat_id,
-                payload=_sum(so_far.get(chat_id), counts),
-                now=now,
-                wait=self._wait,
-            )
+        digests = [
+            Effect(f"{part}:{admin}", self._kind, admin, _add_up(so_far.get(admin), counts))
+            for admin in admins(connection)
+        ]
+        queue_all(connection, digests, now=now, wait=self._wait)
+        self._keys = [digest.key for digest in digests]
 
 
 _TAKE_BACK = (
@@ -60,15 +53,12 @@ _TAKE_BACK = (
 )
 
 
-def _sum(so_far: Any, more: Any) -> Any:
+def _add_up(so_far: Any, more: Any) -> Any:
     if so_far is None:
         return more
     if isinstance(more, Mapping):
-        return so_far | {name: _sum(so_far.get(name), value) for name, value in more.items()}
+        return so_far | {name: _add_up(so_far.get(name), value) for name, value in more.items()}
     return (so_far + more)[:MOST_NAMED] if isinstance(more, list) else so_far + more
-
-
-_STAFF = select(TELEGRAM_USER.c.chat_id).where(TELEGRAM_USER.c.is_staff)
 
 
 def raise_alarm(db: Database, *, unit: str, error: str, now: datetime) -> None:
@@ -76,11 +66,11 @@ def raise_alarm(db: Database, *, unit: str, error: str, now: datetime) -> None:
 
     What fails every minute must not be told every minute, and what fails again must not be silent.
     """
+    key = f"pass-failed:{unit}:{now:%Y-%m-%dT%H}"
+    payload = {"pass": unit, "error": error}
     with db.begin() as session:
-        outbox.queue_for_staff(
-            session.connection(),
-            key=f"pass-failed:{unit}:{now:%Y-%m-%dT%H}",
-            kind="pass-failed",
-            payload={"pass": unit, "error": error},
-            now=now,
-        )
+        connection = session.connection()
+        alarms = [
+            Effect(f"{key}:{admin}", "pass-failed", admin, payload) for admin in admins(connection)
+        ]
+        queue_all(connection, alarms, now=now)

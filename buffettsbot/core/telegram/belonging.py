@@ -13,7 +13,7 @@ from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from buffettsbot.core.members import users
-from buffettsbot.core.members.notices import INVITING, not_queued, queue_each
+from buffettsbot.core.members.notices import INVITING, members_to_tell, not_queued, notice
 from buffettsbot.core.members.standing import has_undecided, runs_at
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.database import Database
@@ -65,7 +65,7 @@ def people(db: Database, after: int, size: int, *, now: datetime) -> Sequence[An
             has_undecided(TELEGRAM_USER.c.chat_id).label("undecided"),
             removal.where(OUTBOX.c.status == "queued").exists().label("removing"),
             last_removal.scalar_subquery().label("last_removal"),
-            or_(invitation.exists(), ~not_queued(db, "invitation", "")).label("invited"),
+            or_(invitation.exists(), ~not_queued(db, "invitation")).label("invited"),
         )
         .outerjoin(SUBSCRIPTION, SUBSCRIPTION.c.customer_id == TELEGRAM_USER.c.chat_id)
         .where(TELEGRAM_USER.c.chat_id > after)
@@ -148,7 +148,10 @@ def invite(db: Database, person: Any, *, now: datetime) -> bool:
         connection = session.connection()
         if not _note_presence(connection, person, is_in=False):  # they joined meanwhile
             return False
-        return queue_each(connection, kind="invitation", where=theirs, now=now) > 0
+        invitations = [
+            notice("invitation", member) for member in members_to_tell(connection, theirs)
+        ]
+        return outbox.queue_all(connection, invitations, now=now) > 0
 
 
 def set_flag(db: Database, person: Any, *, is_in: bool) -> bool:

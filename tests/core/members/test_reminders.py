@@ -10,9 +10,10 @@ from helpers import DAY, MINUTE, NOW, buy, hash_of, in_parallel, member, person,
 from sqlalchemy import update
 from sqlmodel import col
 
-from buffettsbot.core.members import notices, reminders
+from buffettsbot.core.members import reminders
 from buffettsbot.core.members import spans as sweeps
 from buffettsbot.core.members.reminders import due_reminders, remind
+from buffettsbot.core.outbox.queue import queue_all
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox
 
@@ -176,17 +177,16 @@ def test_a_renewal_while_reminders_are_queued_takes_its_own_back(
     member(db)
     moment = END - DAY / 2
     renewals: list[threading.Thread] = []
-    queue_each = notices.queue_each
 
     def renewed_meanwhile(*args: Any, **kwargs: Any) -> int:
-        queued = queue_each(*args, **kwargs)
+        queued = queue_all(*args, **kwargs)
         if not renewals:
             renewals.append(threading.Thread(target=lambda: buy(db, hash_of(60), now=moment)))
             renewals[0].start()
             renewals[0].join(0.5)  # it has to wait until the reminders are there to be taken back
         return queued
 
-    monkeypatch.setattr(reminders, "queue_each", renewed_meanwhile)
+    monkeypatch.setattr(reminders, "queue_all", renewed_meanwhile)
     remind(db, now=moment, days=DAYS)
     renewals[0].join()
     left = [row.kind for row in rows(db, Outbox) if row.status == "queued" and row.chat_id == 7]
