@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, Select, Table
+from sqlalchemy import Select, Table
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
@@ -48,19 +48,17 @@ def insert_each_once(connection: Connection, table: Table, rows: Select[*tuple[A
     return len(connection.execute(statement).all())
 
 
-def each_once(
-    table: Table, rows: SelectBase, returning: Sequence[Column[Any]] = ()
-) -> Mapping[str, ReturningInsert[Any]]:
+def each_once(table: Table, rows: SelectBase) -> Mapping[str, ReturningInsert[Any]]:
     """Build for each dialect the insert of the rows that a select finds, unless they exist.
 
-    It returns the primary keys of those inserted, or other columns that are named.
+    It returns the primary keys of those inserted.
     """
     names = [column.name for column in rows.selected_columns]
     return {
         dialect: insert(table)
         .from_select(names, rows)
         .on_conflict_do_nothing()
-        .returning(*(returning or table.primary_key.columns))
+        .returning(*table.primary_key.columns)
         for dialect, insert in _INSERTS.items()
     }
 
