@@ -4,11 +4,17 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, select
 
-from buffettsbot.core.chain.judge import SENTENCES, Reason, Verdict
+from buffettsbot.core.chain.judge import Reason
 from buffettsbot.core.errors import Conflict
 from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.ledger.payments import ENTRY, Entry, nothing_open
-from buffettsbot.core.ledger.settlement import Change, Outcome, Overtaken, apply_change, outcome_of
+from buffettsbot.core.ledger.settlement import (
+    Outcome,
+    Overtaken,
+    outcome_of,
+    record_verdict,
+    recorded,
+)
 from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
@@ -44,15 +50,8 @@ def decide_by_hand(
                 payment = Entry._make(row)
                 if seen is not None and payment.id != seen:
                     raise Conflict("Another claims this hash now. Look at it again.")
-                verdict = Verdict(
-                    reason,
-                    SENTENCES[reason],
-                    amount=payment.amount,
-                    sender=payment.sender,
-                    time=payment.paid_at,
-                )
-                change = Change(payment, verdict, None, now, tell=True)
-                decided = apply_change(connection, change)
+                verdict = recorded(payment, reason)
+                decided = record_verdict(connection, payment, verdict, now=now)
                 action = "payments approve" if accept else "payments reject"
                 audit.record(connection, By(actor, now), action, transaction_hash, why)
                 return outcome_of(decided, now, verdict)

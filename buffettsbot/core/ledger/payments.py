@@ -1,74 +1,89 @@
-"""The ledger: every hash ever claimed, by whom, and what came of it. Read here, written by
-claims."""
+"""The ledger: every hash ever claimed, by whom, and what came of it. Read here, and found again
+unchanged by those who write."""
 
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
-from sqlmodel import col
+from sqlalchemy import ColumnElement, and_, bindparam, select
+from sqlalchemy.engine import Connection
 
 from buffettsbot.core.errors import NotFound
 from buffettsbot.core.hashes import parse_hash
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import LIVE, OPEN, PAYMENT, Payment, Plan, TelegramUser
+from buffettsbot.core.storage.models import LIVE, OPEN, PAYMENT, PLAN, TELEGRAM_USER
 from buffettsbot.core.storage.statements import paged
-
-ENTRY = [column for column in PAYMENT.c if column.name != "evidence"]
 
 
 class Entry(NamedTuple):
-    """One row of the ledger, without its evidence; fields are the columns, in their order."""
+    """A row of the ledger as those who decide read it: without its evidence."""
 
     id: int
     transaction_hash: str
     customer_id: int
     plan_id: int
     price: int
+    claimed_at: datetime
     status: str
     reason: str
-    amount: int | None
-    sender: str | None
-    paid_at: datetime | None
-    claimed_at: datetime
-    decided_at: datetime | None
     attempts: int
-    next_check_at: datetime | None
-    period_start: datetime | None
-    period_end: datetime | None
+    next_check_at: datetime | None = None
+    decided_at: datetime | None = None
+    amount: int | None = None
+    sender: str | None = None
+    paid_at: datetime | None = None
+    period_start: datetime | None = None
+    period_end: datetime | None = None
 
 
-def _entries() -> Select[Payment, str | None, str]:
-    return (
-        select(Payment, col(TelegramUser.telegram_username), col(Plan.period))
-        .join(TelegramUser, col(TelegramUser.chat_id) == col(Payment.customer_id))
-        .join(Plan, col(Plan.id) == col(Payment.plan_id))
-    )
+ENTRY = [PAYMENT.c[name] for name in Entry._fields]
+# By more than its number: where a backup was restored, the number may be another's.
+UNCHANGED = and_(
+    PAYMENT.c.id == bindparam("seen_id"),
+    PAYMENT.c.transaction_hash == bindparam("seen_hash"),
+    PAYMENT.c.customer_id == bindparam("seen_customer"),
+    PAYMENT.c.status == bindparam("seen_status"),
+)
+_CLAIMS = (
+    select(*ENTRY).where(PAYMENT.c.transaction_hash == bindparam("hash")).order_by(PAYMENT.c.id)
+)
 
 
-def _entry(row: Any) -> dict[str, Any]:
-    payment, username, period = row
+def seen(payment: Entry) -> dict[str, Any]:
+    """Return what `UNCHANGED` compares: whose payment was seen, and its status."""
     return {
-        "id": payment.id,
-        "transaction_hash": payment.transaction_hash,
-        "customer_id": payment.customer_id,
-        "telegram_username": username,
-        "plan_id": payment.plan_id,
-        "plan": period,
-        "price": payment.price,
-        "status": payment.status,
-        "reason": payment.reason,
-        "amount": payment.amount,
-        "sender": payment.sender,
-        "paid_at": payment.paid_at,
-        "claimed_at": payment.claimed_at,
-        "decided_at": payment.decided_at,
-        "attempts": payment.attempts,
-        "next_check_at": payment.next_check_at,
-        "period_start": payment.period_start,
-        "period_end": payment.period_end,
-        "evidence": payment.evidence,
+        "seen_id": payment.id,
+        "seen_hash": payment.transaction_hash,
+        "seen_customer": payment.customer_id,
+        "seen_status": payment.status,
     }
+
+
+def claims_of(connection: Connection, transaction_hash: str) -> list[Entry]:
+    """Return every claim of a hash, the oldest first."""
+    found = connection.execute(_CLAIMS, {"hash": transaction_hash})
+    return [Entry._make(row) for row in found]
+
+
+def _columns() -> Iterator[ColumnElement[Any]]:
+    """The ledger's own columns; beside the numbers of customer and plan stand their names."""
+    for column in PAYMENT.c:
+        yield column
+        if column is PAYMENT.c.customer_id:
+            yield TELEGRAM_USER.c.telegram_username
+        if column is PAYMENT.c.plan_id:
+            yield PLAN.c.period.label("plan")
+
+
+_LISTED = (
+    select(*_columns())
+    .select_from(PAYMENT)
+    .join(TELEGRAM_USER, TELEGRAM_USER.c.chat_id == PAYMENT.c.customer_id)
+    .join(PLAN, PLAN.c.id == PAYMENT.c.plan_id)
+    .order_by(PAYMENT.c.id.desc())
+)
+# What a list shows of a payment, in this order.
+FIELDS = tuple(c.name for c in _LISTED.selected_columns if c is not PAYMENT.c.evidence)
 
 
 def list_payments(
@@ -78,17 +93,20 @@ def list_payments(
     customer_id: int | None = None,
     limit: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the ledger's entries, the newest first, page by page. Amounts in micro-USDT."""
-    query = _entries().order_by(col(Payment.id).desc())
+    """Yield the ledger's entries, the newest first, page by page: `FIELDS`, and the evidence.
+
+    Amounts in micro-USDT.
+    """
+    query = _LISTED
     if status is not None:
-        query = query.where(col(Payment.status) == status)
+        query = query.where(PAYMENT.c.status == status)
     if customer_id is not None:
-        query = query.where(col(Payment.customer_id) == customer_id)
+        query = query.where(PAYMENT.c.customer_id == customer_id)
 
     def fetch(last: dict[str, Any] | None, size: int) -> list[dict[str, Any]]:
-        page = query.where(col(Payment.id) < last["id"]) if last else query
+        page = query.where(PAYMENT.c.id < last["id"]) if last else query
         with db.read() as session:
-            return [_entry(row) for row in session.execute(page.limit(size))]
+            return [dict(row._mapping) for row in session.execute(page.limit(size))]
 
     return paged(fetch, limit)
 
@@ -98,12 +116,12 @@ def show_payment(db: Database, transaction_hash: str) -> list[dict[str, Any]]:
 
     Raises Invalid for what is no hash, NotFound when nobody ever claimed it.
     """
-    query = _entries().where(col(Payment.transaction_hash) == parse_hash(transaction_hash))
+    query = _LISTED.where(PAYMENT.c.transaction_hash == parse_hash(transaction_hash))
     with db.read() as session:
-        rows = session.execute(query.order_by(col(Payment.id).desc())).all()
-    if not rows:
+        claims = [dict(row._mapping) for row in session.execute(query)]
+    if not claims:
         raise NotFound("Nobody ever claimed this hash. To look at it: buffettsbot verify HASH")
-    return sorted((_entry(row) for row in rows), key=lambda entry: entry["status"] not in LIVE)
+    return sorted(claims, key=lambda claim: claim["status"] not in LIVE)
 
 
 def open_payment(db: Database, transaction_hash: str) -> dict[str, Any]:

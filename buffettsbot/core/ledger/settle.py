@@ -5,13 +5,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from buffettsbot.core.chain.judge import Expectation, Reason
 from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.errors import Unavailable
-from buffettsbot.core.ledger.payments import ENTRY, Entry
-from buffettsbot.core.ledger.settlement import AS_SEEN, FIRST_CHECK, ask_and_settle, identity
+from buffettsbot.core.ledger.payments import ENTRY, UNCHANGED, Entry, seen
+from buffettsbot.core.ledger.settlement import FIRST_CHECK, settle_payment
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import PAYMENT
 from buffettsbot.core.storage.passes import Report
@@ -67,7 +67,7 @@ def _settle_one(
         if leased is None:
             report.skipped += 1
             return "settled by another"
-        outcome = ask_and_settle(db, chain, expectation, leased, now=now, tell=True)
+        outcome = settle_payment(db, chain, expectation, leased, now=now, tell=True)
     except Unavailable:
         raise
     except Exception:  # noqa: BLE001 -- one payment's trouble, a bug included, must not stop the others
@@ -94,13 +94,17 @@ def _due(db: Database, now: datetime, limit: int | None) -> list[Entry]:
 
 def _leased(db: Database, payment: Entry, now: datetime) -> Entry | None:
     """Keep other settlers off this payment while it is asked about; None when one was faster."""
-    seen = identity(payment) | {"seen_status": "pending", "seen_check": payment.next_check_at}
+    as_seen = seen(payment) | {"seen_check": payment.next_check_at}
     with db.begin() as session:
-        row = session.execute(_LEASE, seen | {"next_check_at": now + FIRST_CHECK}).first()
+        row = session.execute(_LEASE, as_seen | {"next_check_at": now + FIRST_CHECK}).first()
     return None if row is None else Entry._make(row)
 
 
-_LEASE = AS_SEEN.where(PAYMENT.c.next_check_at == bindparam("seen_check"))
+_LEASE = (
+    update(PAYMENT)
+    .where(UNCHANGED, PAYMENT.c.next_check_at == bindparam("seen_check"))
+    .returning(*ENTRY)
+)
 
 
 def _item(payment: Entry, reason: str) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from buffettsbot.core.chain.judge import SENTENCES, Expectation, Reason, Verdict
 from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.errors import Invalid, UnknownPlan
 from buffettsbot.core.hashes import parse_hash
-from buffettsbot.core.ledger.claims import CLAIMS
-from buffettsbot.core.ledger.payments import Entry
+from buffettsbot.core.ledger.payments import claims_of
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.offers import plans
 from buffettsbot.core.offers.plans import parse_period
@@ -57,8 +56,8 @@ def _is_taken(db: Database, transaction_hash: str, reason: Reason) -> bool:
     """Whether a hash has bought already, whatever the chain says of it now; or, where it says that
     money came, is claimed."""
     with db.read() as session:
-        known = session.execute(CLAIMS, {"hash": transaction_hash})
-        statuses = {Entry._make(found).status for found in known} - {"refused"}
+        claims = claims_of(session.connection(), transaction_hash)
+    statuses = {claim.status for claim in claims} - {"refused"}
     return "accepted" in statuses or (bool(statuses) and reason in _MONEY_CAME)
 
 

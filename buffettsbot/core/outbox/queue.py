@@ -58,29 +58,6 @@ def admins(connection: Connection) -> Sequence[int]:
     return connection.execute(_ADMINS).scalars().all()
 
 
-def queue_for_all(
-    connection: Connection,
-    kind: str,
-    staff_kind: str | None,
-    *,
-    about: str,
-    chat_id: int,
-    payload: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    """Queue a notice for a chat and, where there is a `staff_kind`, one for every admin.
-
-    `about` makes the key of each its own: the same notice about the same is queued once.
-    """
-    effects = [Effect(f"{kind}:{about}", kind, chat_id, payload)]
-    if staff_kind is not None:
-        effects += [
-            Effect(f"{staff_kind}:{about}:{admin}", staff_kind, admin, payload)
-            for admin in admins(connection)
-        ]
-    queue_all(connection, effects, now=now)
-
-
 def cancel(connection: Connection, chat_id: int, kinds: Sequence[str]) -> None:
     """Take back what is queued of these kinds for a chat."""
     cancel_where(connection, OUTBOX.c.chat_id == chat_id, kinds)

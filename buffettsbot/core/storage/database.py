@@ -7,11 +7,11 @@ outside.
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Executable, Row, event, make_url, text
+from sqlalchemy import Engine, event, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlmodel import Session, create_engine
@@ -67,13 +67,15 @@ class Database:
         with explained(), self.engine.connect().execution_options(**kind) as connection:
             yield connection
 
-    def execute_alone(self, statement: Executable, values: Mapping[str, Any]) -> Row[Any] | None:
-        """Execute one statement, a transaction by itself; return its first row.
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Connection]:
+        """A connection on which every statement is a transaction by itself.
 
-        Costs one round trip where `begin` costs three. Raises Unavailable; IntegrityError passes.
+        One such costs one round trip where `begin` costs three. Raises Unavailable; IntegrityError
+        passes.
         """
         with explained(), self._autocommit.connect() as connection:
-            return connection.execute(statement, values).first()
+            yield connection
 
     def version(self) -> str | None:
         """Return the version of the data's form, None for a database that has none yet."""

@@ -5,23 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    JSON,
-    Column,
-    Select,
-    String,
-    Table,
-    bindparam,
-    cast,
-    column,
-    func,
-    select,
-)
+from sqlalchemy import JSON, String, Table, bindparam, cast, column, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import ReturningInsert
-from sqlalchemy.sql.selectable import SelectBase
 
 # Rows read at once where a list may be endless: memory stays flat, pages are found by key.
 PAGE = 500
@@ -56,29 +44,6 @@ def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) ->
     Return its primary key, or None (never ask `rowcount`: it lies on PostgreSQL).
     """
     return connection.execute(_insertion(connection.dialect.name, table), dict(row)).scalar()
-
-
-def insert_each_once(connection: Connection, table: Table, rows: Select[*tuple[Any, ...]]) -> int:
-    """Insert the rows that a select finds, unless they exist; return how many were inserted."""
-    statement = each_once(table, rows)[connection.dialect.name]
-    return len(connection.execute(statement).all())
-
-
-def each_once(
-    table: Table, rows: SelectBase, returning: Sequence[Column[Any]] = ()
-) -> Mapping[str, ReturningInsert[Any]]:
-    """Build for each dialect the insert of the rows that a select finds, unless they exist.
-
-    It returns the primary keys of those inserted, or other columns that are named.
-    """
-    names = [column.name for column in rows.selected_columns]
-    return {
-        dialect: insert(table)
-        .from_select(names, rows)
-        .on_conflict_do_nothing()
-        .returning(*(returning or table.primary_key.columns))
-        for dialect, insert in _INSERTS.items()
-    }
 
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite_insert, "postgresql": postgresql_insert}
