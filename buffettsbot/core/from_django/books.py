@@ -91,7 +91,7 @@ def memberships_of(connection: Connection, sales: Sequence[Sale]) -> dict[int, M
 
 def enter_payments(
     connection: Connection,
-    new: Sequence[Mapping[str, Any]],
+    new: Sequence[dict[str, Any]],
     refused: Mapping[int, Mapping[str, Any]],
 ) -> None:
     """Enter new payments, and accept by their ids those that had been refused. Raises Raced."""
@@ -119,7 +119,7 @@ def enter_memberships(
         outbox.cancel(connection, customer, OVERTAKEN)
 
 
-def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     if insert_rows_once(connection, table, rows) != len(rows):
         raise Raced
 

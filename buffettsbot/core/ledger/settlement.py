@@ -19,6 +19,7 @@ from buffettsbot.core.errors import Conflict
 from buffettsbot.core.ledger.payments import ENTRY, UNCHANGED, Entry, claims_of, seen
 from buffettsbot.core.members.notices import BEGUN, OVERTAKEN, RENEWED, Notices, queue_notices
 from buffettsbot.core.members.standing import Raced, extend, standing_of
+from buffettsbot.core.members.users import PERSON
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.database import Database
@@ -31,13 +32,7 @@ LARGEST_AMOUNT = 2**63 - 1
 
 # One customer's payments queue up at this lock, so that two of them cannot both read the old end.
 _PARTIES = (
-    select(
-        TELEGRAM_USER.c.chat_id,
-        TELEGRAM_USER.c.telegram_username,
-        TELEGRAM_USER.c.first_name,
-        TELEGRAM_USER.c.last_name,
-        PLAN.c.period.label("plan"),
-    )
+    select(*PERSON, PLAN.c.period.label("plan"))
     .join(PLAN, true())
     .where(TELEGRAM_USER.c.chat_id == bindparam("customer"), PLAN.c.id == bindparam("plan"))
     .with_for_update(of=TELEGRAM_USER, key_share=True)
@@ -199,7 +194,7 @@ def _tell(
     queue_notices(
         connection,
         notices[payment.status],
-        parties._mapping,
+        dict(parties._mapping),
         about=f"{payment.id}:{payment.claimed_at.isoformat()}",
         now=now,
         price=payment.price,

@@ -40,7 +40,7 @@ Told = dict[str, tuple[str, int, dict[str, Any]]]
 
 END = NOW + 30 * DAY
 WHOLE, ODD = "2026-03-31T12:00:00.000000+00:00", "2026-03-31T12:00:00.000120+00:00"
-ANN = {
+ANN: dict[str, Any] = {
     "chat_id": 7,
     "telegram_username": "ann",
     "first_name": 'Ann "✓" \\',
@@ -51,7 +51,7 @@ ANN = {
     "start_date": "2026-03-01T12:00:00.000000+00:00",
     "end_date": WHOLE,
 }
-BEN = ANN | {  # no name, and times with microseconds
+BEN: dict[str, Any] = ANN | {  # no name, and times with microseconds
     "chat_id": 8,
     "telegram_username": None,
     "first_name": "",
@@ -60,7 +60,7 @@ BEN = ANN | {  # no name, and times with microseconds
     "start_date": "2026-03-01T12:00:00.000120+00:00",
     "end_date": ODD,
 }
-EVE = ANN | {  # a grant from when nothing was on sale: no plan
+EVE: dict[str, Any] = ANN | {  # a grant from when nothing was on sale: no plan
     "chat_id": 9,
     "telegram_username": "eve",
     "first_name": "",
@@ -203,7 +203,7 @@ def test_grants(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     for who, moment in ((8, NOW), (7, odd), (7, NOW + DAY)):
         grants.grant(db, person=who, days=10, reason="a gift", by=By("olga", moment))
     ann = {"chat_id": 7, "telegram_username": "ann", "first_name": "Ann", "last_name": ""}
-    grants_of = (
+    grants_of: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("welcome", "admin-add", ann | {
             "chat_id": 8, "telegram_username": None, "first_name": "",
             "transaction_hash": "grant-aaaa000011112222",
