@@ -21,7 +21,7 @@ from buffettsbot.core.storage.models import SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.telegram import group
 from buffettsbot.core.telegram.bot import Misconfigured, Refused, Telegram, TelegramError, Throttled
 
-MENDED_BY_HAND = 60  # seconds: a person has to do something first
+FIXED_BY_HAND = 60  # seconds: a person has to do something first
 IN_TROUBLE = 5
 
 
@@ -35,7 +35,7 @@ def answer_request(db: Database, telegram: Telegram | None, *, chat_id: int, now
         raise Unavailable(
             "This service does not run the group: set BUFFETTSBOT_TELEGRAM_TOKEN and "
             "BUFFETTSBOT_GROUP_ID, and start it again.",
-            MENDED_BY_HAND,
+            FIXED_BY_HAND,
         )
     with db.read() as session:
         member = session.scalar(_RUNNING, {"customer": chat_id, "now": now}) is not None
@@ -85,5 +85,5 @@ def _explain(error: TelegramError) -> Unavailable | Conflict:
     if isinstance(error, Refused):
         return Conflict(f"They have a membership, but Telegram does not let them in ({error}).")
     if isinstance(error, Misconfigured):
-        return Unavailable(str(error), MENDED_BY_HAND)
+        return Unavailable(str(error), FIXED_BY_HAND)
     return Unavailable(f"{error}. Pass the request on again.", IN_TROUBLE)
