@@ -74,6 +74,8 @@ FIRST_EVENING = {
     44: ["expired", "remove"],
     45: ["welcome"],
     46: ["payment-pending"],
+    47: ["payment-pending", "renewal"],  # of the payment that the chain confirms; no reminder
+    48: ["payment-pending", "welcome"],  # the same; no farewell, and no removal
     52: [*REMINDED, "welcome"],
     54: ["expired", "remove"],
     61: ["payment-pending"],
@@ -83,9 +85,9 @@ FIRST_EVENING = {
     85: ["welcome"],  # nobody knows whether the old program's went out
 }
 FOR_EACH_ADMIN = {
-    "admin-add": 3,  # 45, 52, 66; of 85 one has heard, and the other had blocked the bot
-    "admin-keep": 1,
-    "admin-delete": 5,  # 42, 43, 44, 45, 54
+    "admin-add": 4,  # 45, 48, 52, 66; of 85 one has heard, and the other had blocked the bot
+    "admin-keep": 2,
+    "admin-delete": 6,  # 42, 43, 44, 45, 48, 54
     "digest-expire": 3,
     "digest-remind": 3,
     "pass-failed": 1,
@@ -93,9 +95,10 @@ FOR_EACH_ADMIN = {
 # The thresholds that each is reminded of, over old and new, until the memberships are over.
 REMINDERS = {
     **dict.fromkeys((21, 22, 23, 24, 25, 26, 27, 28, 29, 74), [1, 3, 7]),
-    **dict.fromkeys((41, 42, 43, 44, 45, 46), [1, 3, 7]),  # over at that moment, all by the old one
+    **dict.fromkeys((41, 42, 43, 44, 45, 46, 48), [1, 3, 7]),  # over at that moment, all by the old one
     31: [3, 7],  # renewed early, as the next two
     32: [7],
+    47: [7],
     73: [3, 7],
     33: [7],
     52: [1],  # granted for a few hours, and for three days
@@ -237,11 +240,12 @@ def programs_before_17() -> bool:
 
 
 def first_evening(world: World) -> None:
-    """The passes run for the first time; of the payments that wait, the chain confirms one."""
+    """The passes run for the first time; of the payments that wait, the chain confirms three."""
     for number in (6100, 4601, 8400):
         seen = paid(hash_of(number), at=MOMENT - HOUR, final=False)
         world.source.answers[hash_of(number)] = seen
-    world.source.answers[hash_of(6600)] = paid(hash_of(6600), at=MOMENT - 46 * MINUTE)
+    for number in (6600, 4701, 4801):
+        world.source.answers[hash_of(number)] = paid(hash_of(number), at=MOMENT - HOUR)
     world.source.answers[hash_of(6500)] = not_found(hash_of(6500))
     world.passes(MOMENT + 30 * MINUTE)
 
@@ -291,7 +295,7 @@ def test_over_the_days_that_follow_everyone_is_told_once(world: World) -> None:
 def test_no_hash_of_the_old_ledger_buys_again(world: World) -> None:
     before = rows(world.db, Subscription)
     used = {p.transaction_hash for p in rows(world.db, Payment) if p.status in LIVE}
-    assert len(used) == 43
+    assert len(used) == 47
     person(world.db, 9, "newcomer")
     for transaction_hash in used:
         bought = buy(world.db, transaction_hash, who=9, now=MOMENT)
