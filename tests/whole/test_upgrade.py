@@ -95,7 +95,7 @@ FOR_EACH_ADMIN = {
 # The thresholds that each is reminded of, over old and new, until the memberships are over.
 REMINDERS = {
     **dict.fromkeys((21, 22, 23, 24, 25, 26, 27, 28, 29, 74), [1, 3, 7]),
-    **dict.fromkeys((41, 42, 43, 44, 45, 46, 48), [1, 3, 7]),  # over at that moment, all by the old one
+    **dict.fromkeys((41, 42, 43, 44, 45, 46, 48), [1, 3, 7]),  # over by then
     31: [3, 7],  # renewed early, as the next two
     32: [7],
     47: [7],
