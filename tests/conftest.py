@@ -11,16 +11,22 @@
 * `loopback`: an HTTP server that answers what the test tells it (see `loopback.py`).
 * `settings_env`: no setting of this machine reaches the test.
 
-For tests that start processes, `helpers.clean_env` makes their environment.
+With `--fast` a test is left out when it needs PostgreSQL or is marked slow, and ends as skipped
+when it starts another process: so a new test is a fast one until it does either.
+
+For tests that start processes, `helpers.clean_env` makes their environment. All that tests write is
+in memory where this machine has room for it: no test is about a disk that survives a power cut.
 """
 
 import contextlib
+import gc
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -41,9 +47,78 @@ full_page_writes = off
 max_connections = 300
 shared_buffers = 64MB
 autovacuum = off
+max_wal_size = 128MB
 """
 
+_MEMORY = "/dev/shm"  # a file system in memory
+_ENOUGH = 2 * 1024**3
+
 _numbers = itertools.count(1)
+
+
+# What Python tells its audit hooks when another process is about to begin.
+_BEGINNINGS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+_testing = False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --fast."""
+    parser.addoption("--fast", action="store_true", help="leave out what needs other processes")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let temporary files be in memory, unless this machine, or whoever calls, says otherwise."""
+    if "TMPDIR" not in os.environ and _has_room(_MEMORY):
+        os.environ["TMPDIR"] = _MEMORY
+        tempfile.tempdir = None
+    if config.getoption("--fast"):
+        sys.addaudithook(_skip_at_a_beginning)
+
+
+def _skip_at_a_beginning(event: str, _details: object) -> None:
+    if _testing and event in _BEGINNINGS:
+        pytest.skip("starts another process")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Know when a test, and not pytest itself, starts a process."""
+    global _testing
+    _testing = True
+    try:
+        return (yield)
+    finally:
+        _testing = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --fast, leave out what is known to take long."""
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=[item for item in items if _is_slow(item)])
+        items[:] = [item for item in items if not _is_slow(item)]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    call = getattr(item, "callspec", None)
+    chosen = call.params.values() if call else ()
+    fixtures = getattr(item, "fixturenames", ())
+    return "postgresql" in chosen or "postgres_url" in fixtures or "slow" in item.keywords
+
+
+def _has_room(directory: str) -> bool:
+    """Say whether much can be written there, and programs among it be run."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize >= _ENOUGH
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through all that was imported, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -82,26 +157,32 @@ def _url(text: str, database: str | None = None) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def _run_on(server: str, statement: str) -> None:
-    conninfo = make_url(server).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(statement.encode())
+@pytest.fixture(scope="session")
+def _administration(postgres_url: str) -> Iterator[psycopg.Connection]:
+    """A connection that makes and drops databases."""
+    url = make_url(postgres_url).set(drivername="postgresql")
+    with psycopg.connect(url.render_as_string(hide_password=False), autocommit=True) as connection:
+        yield connection
 
 
 @contextlib.contextmanager
-def _postgresql_database(server: str, template: str = "template0") -> Iterator[str]:
-    """A new database, dropped at the end whoever is still connected."""
+def _postgresql_database(
+    administration: psycopg.Connection, template: str = "template0"
+) -> Iterator[str]:
+    """A new database, dropped at the end whoever is still connected; its name."""
     name = f"bb_{os.getpid()}_{next(_numbers)}"
-    _run_on(server, f'CREATE DATABASE {name} TEMPLATE "{template}"')
+    # Copies the template's files, which is quicker here than to log each of its pages.
+    quickly = "STRATEGY file_copy" if administration.info.server_version >= 15_00_00 else ""
+    administration.execute(f'CREATE DATABASE {name} TEMPLATE "{template}" {quickly}'.encode())
     try:
         yield name
     finally:
-        _run_on(server, f"DROP DATABASE {name} WITH (FORCE)")
+        administration.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture(scope="session")
-def _postgresql_template(postgres_url: str) -> Iterator[str]:
-    with _postgresql_database(postgres_url) as name:
+def _postgresql_template(postgres_url: str, _administration: psycopg.Connection) -> Iterator[str]:
+    with _postgresql_database(_administration) as name:
         _migrate(_url(postgres_url, name))
         yield name
 
@@ -128,9 +209,11 @@ def sqlite_url(_sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgres_url: str, _postgresql_template: str) -> Iterator[str]:
+def postgresql_url(
+    postgres_url: str, _administration: psycopg.Connection, _postgresql_template: str
+) -> Iterator[str]:
     """A fresh, migrated PostgreSQL database; dropped afterwards."""
-    with _postgresql_database(postgres_url, _postgresql_template) as name:
+    with _postgresql_database(_administration, _postgresql_template) as name:
         yield _url(postgres_url, name)
 
 
@@ -148,7 +231,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
         yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
     server: str = request.getfixturevalue("postgres_url")
-    with _postgresql_database(server) as name:
+    with _postgresql_database(request.getfixturevalue("_administration")) as name:
         yield _url(server, name)
 
 
@@ -161,7 +244,7 @@ def elsewhere_url(
         yield f"sqlite:///{tmp_path / 'elsewhere' / 'buffettsbot.db'}"
         return
     server: str = request.getfixturevalue("postgres_url")
-    with _postgresql_database(server) as name:
+    with _postgresql_database(request.getfixturevalue("_administration")) as name:
         yield _url(server, name)
 
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import forking
 import httpx
 from helpers import SEED_NAMES, WALLET, clean_env
 from rich.cells import cell_len
@@ -100,20 +101,27 @@ class Commands:
     def __init__(self, database_url: str, *, home: Path | None = None, **settings: object) -> None:
         self.env = clean_env(database_url, home=home, **settings)
         self.program = PROGRAM
+        self.wrapper: tuple[str, ...] = ()
 
     def under(self, *wrapper: str) -> "Commands":
         """Return the same, each process run by another program (`unshare -m …`)."""
         wrapped = copy.copy(self)
-        wrapped.program = [*wrapper, *self.program]
+        wrapped.wrapper = wrapper
         return wrapped
 
     def __call__(
         self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None
     ) -> Result:
         """Run a command as a real process."""
+        environment = self.env | (env or {})
+        if self.program is PROGRAM and forking.is_possible(environment, self.wrapper):
+            told = forking.run(
+                *arguments, env=environment, stdin=stdin, timeout=PATIENCE, wrapper=self.wrapper
+            )
+            return _checked(Result(*told))
         done = subprocess.run(
-            [*self.program, *arguments],
-            env=self.env | (env or {}),
+            [*self.wrapper, *self.program, *arguments],
+            env=environment,
             cwd=ROOT,
             input=stdin,
             capture_output=True,
@@ -148,7 +156,7 @@ class Commands:
     ) -> "subprocess.Popen[str]":
         """Start a command; the caller sees to its end."""
         return subprocess.Popen(
-            [*self.program, *arguments],
+            [*self.wrapper, *self.program, *arguments],
             env=self.env | (env or {}),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -168,13 +176,8 @@ class Commands:
         here, there = pty.openpty()
         fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         environment = self.env | {"TERM": "xterm-256color"} | (env or {})
-        process = subprocess.Popen(
-            [*self.program, *arguments],
-            env=environment,
-            cwd=ROOT,
-            stdin=there,
-            stdout=there,
-            stderr=there,
+        process = forking.start(
+            *arguments, env=environment, stdin=there, stdout=there, stderr=there
         )
         os.close(there)
         try:
@@ -188,7 +191,7 @@ class Commands:
         return Screen(result.code, result.stdout)
 
 
-def _read_to_end(terminal: int, process: "subprocess.Popen[bytes]", answers: str) -> bytes:
+def _read_to_end(terminal: int, process: forking.Forked, answers: str) -> bytes:
     seen = b""
     deadline = time.monotonic() + PATIENCE
     while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:

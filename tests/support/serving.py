@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
+import forking
 import httpx
 from helpers import WALLET
 from jsonschema import Draft202012Validator
@@ -233,7 +233,7 @@ def _drained(connection: socket.socket) -> bytes:
 class Service:
     """A running `buffettsbot serve`. `said` is what it wrote on stderr so far, line by line."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: forking.Forked) -> None:
         self.process = process
         self.said: list[str] = []
         self.url = ""
@@ -295,16 +295,7 @@ class Service:
 def launch(env: Mapping[str, str], *arguments: str, bind: str | None = "127.0.0.1:0") -> Service:
     """Start `buffettsbot serve` and return at once."""
     where = () if bind is None else ("--bind", bind)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "buffettsbot", "serve", *where, *arguments],
-        env={"PYTHONPATH": str(ROOT), **env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    )
-    return Service(process)
+    return Service(forking.start("serve", *where, *arguments, env=env, stderr=subprocess.PIPE))
 
 
 @contextlib.contextmanager

@@ -96,6 +96,7 @@ class World:
         self.app = app_of(self.env, Clock())
         self.db = self.app.db
         self.begun = utcnow()
+        self._lives = itertools.count(1)
         sandbox.state.telegram.merge({"group": {"id": GROUP}})
         shop(self.db)
         staff(self.db, ADMIN)
@@ -127,9 +128,15 @@ class World:
         return re.sub(r"\b[0-9a-f]{32}\b", "random", whole)
 
     def restore(self) -> None:
-        """Go back to the state that was kept. No connection of ours stays open."""
+        """Go back to the state that was kept. No connection of ours stays open.
+
+        The bot has another token from now on: what the dead had on its way is not done any more.
+        """
+        token = f"1:life{next(self._lives)}"
+        self.env["BUFFETTSBOT_TELEGRAM_TOKEN"] = token
         with self.sandbox.state.lock:
             self.sandbox.state.telegram = copy.deepcopy(self._telegram)
+            self.sandbox.state.telegram.token = token
         with self.db.begin() as session:
             for table in reversed(METADATA.sorted_tables):
                 session.execute(text(f"DELETE FROM {table}"))

@@ -131,11 +131,17 @@ def play_round(story: Story, service: Service, sandbox: Sandbox, luck: random.Ra
     claims.append(luck.choice(story.claims or claims))  # a bot that tries again
     story.claims += claims
     enough, moment = luck.randrange(len(fresh) + 1), luck.uniform(0.0, 0.2)
+    answers = len(story.heard) + luck.choice((0, 0, 1, 2))
+
+    def is_time() -> bool:
+        asked = set(fresh) & set(sandbox.asked())
+        return len(asked) >= enough and len(story.heard) >= answers
 
     def kill() -> None:
-        """Wait until the chain was asked about some of these, and a little more."""
+        """Wait until the chain was asked about some of these, some have their answer, and a little
+        more."""
         deadline = time.monotonic() + 10
-        while len(set(fresh) & set(sandbox.asked())) < enough and time.monotonic() < deadline:
+        while not is_time() and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(moment)
         service.kill()
