@@ -25,32 +25,30 @@ PRODUCERS = [
     ),
 ]
 
+TRC10 = {"tokenId": "1005002", "tokenAbbr": "", "tokenDecimal": 6, "tokenType": "trc10"}
+COST = {
+    "multi_sign_fee": 0, "net_fee": 0, "energy_penalty_total": 17_245, "net_fee_cost": 1_000,
+    "energy_usage": 31_895, "fee": 0, "energy_fee_cost": 420, "energy_fee": 0,
+    "energy_usage_total": 31_895, "memoFee": 0, "origin_energy_usage": 0, "net_usage": 345,
+}  # fmt: skip
+COST_IN_VAIN = {
+    "net_fee": 0, "energy_usage": 0, "fee": 554_120, "energy_fee": 554_120,
+    "energy_usage_total": 1_979, "origin_energy_usage": 0, "net_usage": 345,
+}  # fmt: skip
+
 
 def tronscan(payment: Payment, now: float) -> bytes:
     """Given a payment, return what `/api/transaction-info` says of it."""
-    confirmed = payment.confirmed(now)
-    confirmations = block_at(now) - payment.block(now)
+    block, confirmed = payment.block(now), payment.confirmed(now)
+    confirmations = block_at(now) - block
     if confirmed:
         confirmations = max(BLOCKS_TO_SOLID + 1, confirmations)
     else:
         confirmations = min(max(0, confirmations), BLOCKS_TO_SOLID)
-    if not confirmed:
-        return dump(_tronscan_body(payment, now, confirmed, confirmations))
-    if "tronscan" not in payment.rendered:
-        payment.rendered["tronscan"] = dump(_tronscan_body(payment, now, True, -1))
-    return payment.rendered["tronscan"].replace(
-        b'"confirmations":-1', b'"confirmations":%d' % confirmations, 1
-    )
-
-
-def _tronscan_body(payment: Payment, now: float, confirmed: bool, confirmations: int) -> Body:
-    block = payment.block(now)
-    people = dict.fromkeys(
-        a for t in (payment.call, *payment.transfers) for a in (t.sender, t.recipient)
-    )
-    contracts = dict.fromkeys(
-        [payment.target, *(t.contract for t in payment.transfers)] if payment.is_call else []
-    )
+    moved = (payment.call, *payment.transfers)
+    people = dict.fromkeys(who for each in moved for who in (each.sender, each.recipient))
+    called = [payment.target, *(each.contract for each in payment.transfers)]
+    contracts = dict.fromkeys(called if payment.is_call else [])
     rows = _transfer_rows(payment)
     body: Body = {
         "contract_map": {**dict.fromkeys(people, False), **dict.fromkeys(contracts, True)},
@@ -70,7 +68,7 @@ def _tronscan_body(payment: Payment, now: float, confirmed: bool, confirmations:
         "timestamp": payment.milliseconds,
         "info": {"resMessage": failure(payment)} if payment.failed else {},
         "normalAddressInfo": {address: {"risk": False} for address in [*people, *contracts]},
-        "cost": _cost(payment),
+        "cost": COST_IN_VAIN if payment.failed else COST,
         "addressTag": {},
         "revert": False,
         "confirmations": confirmations,
@@ -82,11 +80,11 @@ def _tronscan_body(payment: Payment, now: float, confirmed: bool, confirmations:
         "ownerAddress": payment.owner,
         "srConfirmList": _producers(block, 19 if confirmed else confirmations + 1),
         "hash": payment.hash,
-        "contractData": contract_data(payment),
+        "contractData": _contract_data(payment),
         "internal_transactions": "" if payment.old_format and not payment.is_call else {},
     }
     _leave_out(payment, body)
-    return body
+    return dump(body)
 
 
 def _leave_out(payment: Payment, body: Body) -> None:
@@ -163,14 +161,11 @@ def _trigger_info(payment: Payment) -> Body:
     }
 
 
-def _cost(payment: Payment) -> Body:
-    if payment.failed:
-        spent = {"net_fee": 0, "energy_usage": 0, "fee": 554_120, "energy_fee": 554_120}
-        return {**spent, "energy_usage_total": 1_979, "origin_energy_usage": 0, "net_usage": 345}
-    cost: Body = {"multi_sign_fee": 0, "net_fee": 0, "energy_penalty_total": 17_245}
-    cost.update({"net_fee_cost": 1_000, "energy_usage": 31_895, "fee": 0, "energy_fee_cost": 420})
-    cost.update({"energy_fee": 0, "energy_usage_total": 31_895, "memoFee": 0})
-    return {**cost, "origin_energy_usage": 0, "net_usage": 345}
+def _contract_data(payment: Payment) -> Body:
+    data = contract_data(payment)
+    if payment.asset == "trc10":
+        data["tokenInfo"] = {**TRC10, "tokenAbbr": payment.symbol}
+    return data
 
 
 def _producers(block: int, count: int) -> list[Body]:
