@@ -1,4 +1,4 @@
-"""Answers before they become bottle's, and those of failing services; see `replies.toml`."""
+"""Answers before they become bottle's; those of failing services are in `replies.toml`."""
 
 import json
 import tomllib
@@ -34,10 +34,13 @@ def _canned(status: int = 200, body: str | None = None, content_type: str = JSON
     return nginx_page(status) if body is None else Reply(status, body.encode(), content_type)
 
 
+def _table(name: str) -> dict[str, dict[str, Any]]:
+    return tomllib.loads((files(__package__) / name).read_text("utf-8"))
+
+
 def _canned_by_service() -> dict[str, dict[str, Reply]]:
     """Return every service's canned answers by the names of the faults."""
-    text = (files(__package__) / "replies.toml").read_text("utf-8")
-    said: dict[str, dict[str, Any]] = tomllib.loads(text)
+    said = _table("replies.toml")
     everywhere, chain = said.pop("anywhere"), said.pop("chain")
     common = {
         "tronscan": everywhere | chain,
@@ -51,6 +54,7 @@ def _canned_by_service() -> dict[str, dict[str, Reply]]:
 
 
 CANNED = _canned_by_service()
+RECORDED = _table("recorded.toml")
 
 
 def dump(value: object) -> bytes:

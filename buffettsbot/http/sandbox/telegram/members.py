@@ -1,17 +1,9 @@
 """Bot API methods about who is in the group: looking, banning, lifting a ban."""
 
+from buffettsbot.http.sandbox.replies import RECORDED
 from buffettsbot.http.sandbox.telegram.calls import BotCall, bad_request
 from buffettsbot.http.sandbox.telegram.world import Body, Group
 
-RIGHTS = (
-    "can_manage_chat", "can_change_info", "can_delete_messages", "can_invite_users",
-    "can_restrict_members", "can_pin_messages", "can_manage_topics", "can_promote_members",
-    "can_manage_video_chats", "can_post_stories", "can_edit_stories", "can_delete_stories",
-    "can_manage_tags", "is_anonymous", "can_manage_voice_chats",
-)  # fmt: skip
-PERMISSIONS = (
-    "can_send_messages", "can_send_photos", "can_send_other_messages", "can_invite_users",
-)  # fmt: skip
 SHORTEST_BAN, LONGEST_BAN = 30, 366 * 86_400
 
 
@@ -25,8 +17,9 @@ def get_chat_member(call: BotCall) -> Body:
             raise bad_request("member not found")
         return {"user": who, "status": "member"}
     if person == call.bot_id:
-        rights = _rights(world.group.rights()) if world.group.bot_status == "administrator" else {}
-        return {"user": who, "status": world.group.bot_status, **rights}
+        body = {"user": who, "status": world.group.bot_status}
+        is_administrator = world.group.bot_status == "administrator"
+        return body | RECORDED["administrator"] | world.group.rights() if is_administrator else body
     return {"user": who, **_membership(world.group, person)}
 
 
@@ -35,16 +28,11 @@ def _membership(group: Group, person: int) -> Body:
     until = {"until_date": group.until.get(person, 0)}
     more: dict[str, Body] = {
         "creator": {"is_anonymous": False},
-        "administrator": _rights({}),
-        "restricted": {**until, **dict.fromkeys(PERMISSIONS, False), "is_member": True},
+        "administrator": RECORDED["administrator"],
+        "restricted": until | RECORDED["restricted"],
         "kicked": until,
     }
     return {"status": status, **more.get(status, {})}
-
-
-def _rights(granted: dict[str, bool]) -> Body:
-    rights = {"can_be_edited": False, **dict.fromkeys(RIGHTS, False), "can_manage_chat": True}
-    return rights | granted
 
 
 def _to_restrict(call: BotCall) -> tuple[Group, int]:

@@ -3,6 +3,7 @@
 import re
 import secrets
 
+from buffettsbot.http.sandbox.replies import RECORDED
 from buffettsbot.http.sandbox.telegram import text as entities
 from buffettsbot.http.sandbox.telegram.calls import (
     Args,
@@ -13,11 +14,6 @@ from buffettsbot.http.sandbox.telegram.calls import (
 )
 from buffettsbot.http.sandbox.telegram.world import Body
 
-BOT_FLAGS = (
-    "can_read_all_group_messages", "supports_inline_queries", "supports_guest_queries",
-    "can_connect_to_business", "has_main_web_app", "has_topics_enabled",
-    "allows_users_to_create_topics", "can_manage_bots",
-)  # fmt: skip
 ACTIONS = (
     "typing", "upload_photo", "record_video", "upload_video", "record_voice", "upload_voice",
     "upload_document", "choose_sticker", "find_location", "record_video_note", "upload_video_note",
@@ -27,8 +23,7 @@ BIGGEST_PHOTO = 10 * 1024 * 1024
 
 def get_me(call: BotCall) -> Body:
     """Say who the bot is."""
-    flags = {"can_join_groups": True, **dict.fromkeys(BOT_FLAGS, False)}
-    return {**call.bot(), **flags}
+    return {**call.bot(), **RECORDED["bot"]}
 
 
 def get_chat(call: BotCall) -> Body:

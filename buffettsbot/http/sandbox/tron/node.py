@@ -4,58 +4,26 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from buffettsbot.http.sandbox.replies import dump
+from buffettsbot.http.sandbox.replies import RECORDED, dump
 from buffettsbot.http.sandbox.tron.chain import Payment, Transfer, time_of, to_hex
 
 Body = dict[str, Any]
 # A payment, the time (s since 1970), and whether addresses are shown in base58: a body.
 Tell = Callable[[Payment, float, bool], bytes]
 
-TOPICS = {
-    "Transfer": "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef",
-    "Approval": "8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b925",
-}
-# method: (selector, signature, the arguments' names and where they come from)
-METHODS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "transfer": (
-        "a9059cbb",
-        "transfer(address _to,uint256 _value)",
-        {"_to": "recipient", "_value": "amount"},
-    ),
-    "transferFrom": (
-        "23b872dd",
-        "transferFrom(address _from,address _to,uint256 _value)",
-        {"_from": "sender", "_to": "recipient", "_value": "amount"},
-    ),
-    "approve": (
-        "095ea7b3",
-        "approve(address _spender,uint256 _value)",
-        {"_spender": "recipient", "_value": "amount"},
-    ),
-    "multiTransfer": ("ad718d2a", "multiTransfer(address[] _to,uint256[] _value)", {}),
-}
 # USDT's transfer returns nothing, so a success looks like a no; a revert is Error(string).
 RESULTS = {"SUCCESS": "0" * 64, "REVERT": f"08c379a0{32:064x}{0:064x}"}
-FAILURES = {
-    "REVERT": "REVERT opcode executed",
-    "OUT_OF_ENERGY": "Not enough energy for 'SSTORE' operation executing: "
-    "curInvokeEnergyLimit[78572], curOpEnergy[20000], penaltyEnergy[68000], usedEnergy[33567]",
-}
-
-
-SPENT = {"energy_usage": 64_285, "energy_usage_total": 64_285, "net_fee": 345_000}
-SPENT_IN_VAIN = {"energy_fee": 554_120, "energy_usage_total": 1_979, "net_usage": 345}
 
 
 def calldata(payment: Payment) -> str:
     """Return what the signer called; in 2020 the padding of an address still held its 41."""
-    selector, _, arguments = METHODS[payment.method]
-    words = []
-    for source in arguments.values():
+    method = RECORDED["methods"][payment.method]
+    words = [str(method["selector"])]
+    for source in method["arguments"].values():
         value = getattr(payment.call, source)
         raw = f"{value:x}" if isinstance(value, int) else to_hex(value)
         words.append((raw if payment.old_format or source == "amount" else raw[2:]).zfill(64))
-    return selector + "".join(words)
+    return "".join(words)
 
 
 def contract_data(payment: Payment) -> Body:
@@ -79,7 +47,7 @@ def contract_data(payment: Payment) -> Body:
 
 def failure(payment: Payment) -> str:
     """Return why the call had no effect, in the node's words."""
-    return FAILURES.get(payment.result, payment.result)
+    return str(RECORDED["failures"].get(payment.result, payment.result))
 
 
 def _address(address: str, visible: bool) -> str:
@@ -121,7 +89,7 @@ def receipt(payment: Payment, now: float, visible: bool) -> bytes:
     """Given a payment, return what `gettransactioninfobyid` says of it."""
     block = {"blockNumber": payment.block(now), "blockTimeStamp": payment.milliseconds}
     if not payment.is_call:
-        native = {"contractResult": [""], "receipt": {"net_usage": 265}}
+        native = {"contractResult": [""], "receipt": RECORDED["spent"]["native"]}
         return dump({"id": payment.hash, **block, **native})
     body: Body = {
         "id": payment.hash,
@@ -132,11 +100,12 @@ def receipt(payment: Payment, now: float, visible: bool) -> bytes:
     }
     if payment.failed:
         reason = failure(payment)
-        body["receipt"] = {**SPENT_IN_VAIN, "result": payment.result}
+        body["receipt"] = {**RECORDED["spent"]["failed"], "result": payment.result}
         body["result"] = "FAILED"
         body["resMessage"] = reason if visible else reason.encode().hex()
         return dump(body)
-    body["receipt"] = {**SPENT, "result": payment.result, "energy_penalty_total": 49_635}
+    spent = {**RECORDED["spent"]["worked"], "result": payment.result}
+    body["receipt"] = {**spent, "energy_penalty_total": 49_635}
     if payment.transfers:
         body["log"] = [_event(transfer, visible) for transfer in payment.transfers]
     return dump(body)
@@ -147,7 +116,10 @@ def _event(transfer: Transfer, visible: bool) -> Body:
     people = (transfer.sender, transfer.recipient)
     return {
         "address": transfer.contract if visible else to_hex(transfer.contract)[2:],
-        "topics": [TOPICS[transfer.type], *(to_hex(person)[2:].zfill(64) for person in people)],
+        "topics": [
+            RECORDED["topics"][transfer.type],
+            *(to_hex(person)[2:].zfill(64) for person in people),
+        ],
         "data": f"{transfer.amount:064x}",
     }
 
