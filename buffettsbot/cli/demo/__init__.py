@@ -22,6 +22,7 @@ from rich.text import Text
 from buffettsbot.cli.demo.stage import GROUP, TOKEN, WALLET, Stage, Typist, WrongTurn
 from buffettsbot.cli.demo.story import play_story
 from buffettsbot.cli.shared.options import command_settings
+from buffettsbot.core.settings.settings import Settings, named_in
 from buffettsbot.http.sandbox import running_sandbox
 
 commands = typer.Typer(**command_settings)
@@ -103,8 +104,8 @@ def demo() -> None:
                 httpx.Client(base_url=sandbox_url, trust_env=False) as sandbox,
                 httpx.Client(base_url=url, trust_env=False, timeout=30) as bot,
             ):
-                database_url = environment["BUFFETTSBOT_DATABASE_URL"]
-                _play(Stage(console, database_url, typist, sandbox, bot, stopped))
+                settings = Settings.model_validate(named_in(environment))
+                _play(Stage(console, settings, typist, sandbox, bot, stopped))
     except (WrongTurn, httpx.HTTPError, subprocess.SubprocessError) as error:
         console.print(Text(f"\nThe demo went wrong: {error}", style="bold red"), soft_wrap=True)
         raise typer.Exit(1) from None

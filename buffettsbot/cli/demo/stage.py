@@ -9,26 +9,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import httpx
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from buffettsbot.core.app import open_chain, open_telegram, style_of
 from buffettsbot.core.chain.sources import Chain
-from buffettsbot.core.chain.tron.addresses import NETWORKS
-from buffettsbot.core.chain.tron.service import Service
-from buffettsbot.core.chain.tron.tronscan import Tronscan
 from buffettsbot.core.messages.markup import plain
-from buffettsbot.core.messages.words import DEFAULT_COMMUNITY, Style
+from buffettsbot.core.settings.settings import Settings
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.passes import Report
-from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.core.wire import Wire
 
@@ -84,7 +81,7 @@ class Stage:
     """
 
     console: Console
-    database_url: str
+    settings: Settings
     typist: Typist
     sandbox: httpx.Client
     bot: httpx.Client
@@ -202,21 +199,14 @@ class Stage:
         it queued; it has to do one thing, once.
         """
         self.go_on()
-        url, wire, db = str(self.sandbox.base_url), Wire(), Database(self.database_url)
-        chain = Chain([Tronscan(Service(wire, url, []))])
-        telegram = Telegram(wire, url, TOKEN, group=GROUP)
-        link = NETWORKS["mainnet"].explorer_url
-        style = Style("en", ZoneInfo("UTC"), DEFAULT_COMMUNITY, None, link)
-        try:
+        with closing(Wire()) as wire, closing(Database(self.settings.database)) as db:
+            chain, telegram = open_chain(self.settings, wire), open_telegram(self.settings, wire)
             report = work(db, chain)
             done = f"{report.name}: {report.due} due, {report.done} done"
             self.console.print(Text(f"… and on {moment:%d %b %Y %H:%M}, {done}", style="bold"))
             if (report.due, report.done) != (1, 1) or work(db, chain).due:
                 raise WrongTurn(f"{done}, instead of one, once")
-            deliver(db, telegram, style, clock=lambda: moment)
-        finally:
-            wire.close()
-            db.close()
+            deliver(db, telegram, style_of(self.settings), clock=lambda: moment)
 
 
 def _short(word: str) -> str:

@@ -2,15 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-from buffettsbot.cli.demo.stage import WALLET, Stage, WrongTurn
-from buffettsbot.core.chain.judge import Expectation
-from buffettsbot.core.chain.tron.addresses import NETWORKS
+from buffettsbot.cli.demo.stage import Stage, WrongTurn
+from buffettsbot.core.app import expectation_of
 from buffettsbot.core.ledger.settle import settle
 from buffettsbot.core.members.expiry import expire
 from buffettsbot.core.members.reminders import remind
 
 ANN, BEN, EVE, OWNER = 7_000_000_001, 7_000_000_002, 7_000_000_003, 42
-EXPECTATION = Expectation(wallet=WALLET, contract=NETWORKS["mainnet"].usdt_contract)
 MINUTE = timedelta(minutes=1)
 MONTH = timedelta(days=30)
 
@@ -90,7 +88,8 @@ def _recovery(stage: Stage) -> None:
     stage.scene("TRON is back. Within a minute a pass asks it again, and Ben is in.")
     soon = datetime.now(UTC).replace(microsecond=0) + MINUTE
     stage.admin("pass", "settle", "--dry-run", "--at", soon.isoformat(), shows="1 due")
-    stage.run_later(soon, lambda db, chain: settle(db, chain, EXPECTATION, now=soon))
+    expected = expectation_of(stage.settings)
+    stage.run_later(soon, lambda db, chain: settle(db, chain, expected, now=soon))
     *_, welcome = stage.receives("Ben", BEN, "We are checking your payment", "Welcome!", shown=2)
     stage.join(BEN, welcome)
 

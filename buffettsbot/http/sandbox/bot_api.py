@@ -4,21 +4,28 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import bottle
-
-from buffettsbot.http.sandbox.faults import answer
+from buffettsbot.http.sandbox.faults import answer, respond
 from buffettsbot.http.sandbox.replies import Reply, dump
 from buffettsbot.http.sandbox.state import Call, SandboxState
 from buffettsbot.http.sandbox.telegram import invites, members, messages
-from buffettsbot.http.sandbox.telegram.calls import Args, Body, TelegramError, read_args
+from buffettsbot.http.sandbox.telegram.calls import BotCall, TelegramError, read_args
 from buffettsbot.http.sandbox.telegram.world import Telegram
 
 PATH = re.compile(r"(?P<token>[^/]*)(?:/test)?/(?P<method>[^/]*)/?")
 TOKEN = re.compile(r"\d{1,20}:[A-Za-z0-9_-]+", re.ASCII)
-METHODS = {
-    **messages.METHODS,
-    **members.METHODS,
-    **invites.METHODS,
+METHODS: dict[str, Callable[[BotCall], Any]] = {
+    "getMe": messages.get_me,
+    "getChat": messages.get_chat,
+    "sendChatAction": messages.send_chat_action,
+    "sendMessage": messages.send_message,
+    "sendPhoto": messages.send_photo,
+    "getChatMember": members.get_chat_member,
+    "banChatMember": members.ban,
+    "unbanChatMember": members.unban,
+    "createChatInviteLink": invites.create_link,
+    "revokeChatInviteLink": invites.revoke_link,
+    "approveChatJoinRequest": invites.approve,
+    "declineChatJoinRequest": invites.decline,
 }
 NAMES = {name.lower(): name for name in METHODS}
 
@@ -35,51 +42,45 @@ def _call(state: SandboxState, rest: str) -> Any:
     try:
         args = read_args()
     except TelegramError as error:
-        return bottle.HTTPResponse(
-            dump(error.body()), error.code, {"Content-Type": "application/json"}
-        )
-    call = Call("telegram", f"/bot***/{typed}", method, chat_id=args.text("chat_id"))
+        return respond(_refusal(error))
 
-    def log(entry: Body) -> None:
+    def log(**outcome: Any) -> None:
         with state.lock:
             first = {"at": state.clock(), "method": method}
-            state.telegram.sent.append({**first, **args.logged(), **entry})
+            state.telegram.sent.append({**first, **args.logged(), **outcome})
 
     def produce(now: float) -> Reply:
         with state.lock:
-            return _perform(state.telegram, token, method, args, now, log)
+            try:
+                bot_id = _authorized(state.telegram, token)
+            except TelegramError as error:
+                return _refusal(error)
+            try:
+                result = _perform(method, BotCall(args, state.telegram, bot_id, now))
+            except TelegramError as error:
+                log(ok=False, error_code=error.code, description=error.description)
+                return _refusal(error)
+            log(ok=True)
+            return Reply(body=dump({"ok": True, "result": result}))
 
     def refused(fault: str, status: int | None) -> None:
         code = {"error_code": status} if status is not None and status >= 400 else {}
-        log({"ok": False, **code, "fault": fault})
+        log(ok=False, **code, fault=fault)
 
+    call = Call("telegram", f"/bot***/{typed}", method, chat_id=args.text("chat_id"))
     return answer(state, call, produce, refused)
 
 
-def _perform(
-    world: Telegram,
-    token: str,
-    method: str,
-    args: Args,
-    now: float,
-    log: Callable[[Body], None],
-) -> Reply:
-    """Given a call, do it and log it, unless it is not the bot who calls."""
-    try:
-        bot_id = _authorized(world, token)
-    except TelegramError as error:
-        return Reply(error.code, dump(error.body()))
-    try:
-        if method not in METHODS:
-            raise TelegramError(404, "Not Found: method not found")
-        result = METHODS[method](world, args, bot_id, now)
-    except TelegramError as error:
-        log({"ok": False, "error_code": error.code, "description": error.description})
-        return Reply(
-            error.code, dump(error.body()), retry_after=error.parameters.get("retry_after")
-        )
-    log({"ok": True})
-    return Reply(body=dump({"ok": True, "result": result}))
+def _perform(method: str, call: BotCall) -> Any:
+    if method not in METHODS:
+        raise TelegramError(404, "Not Found: method not found")
+    return METHODS[method](call)
+
+
+def _refusal(error: TelegramError) -> Reply:
+    wait = error.parameters.get("retry_after")
+    headers = {} if wait is None else {"Retry-After": str(wait)}
+    return Reply(error.code, dump(error.body()), headers=headers)
 
 
 def _authorized(world: Telegram, token: str) -> int:

@@ -10,13 +10,12 @@ from typing import Any
 
 import bottle
 
-from buffettsbot.http.sandbox.replies import CANNED, DEFAULT_WAIT, HTML, Reply, nginx
+from buffettsbot.http.sandbox.replies import CANNED, Reply, nginx_page
 from buffettsbot.http.sandbox.state import Call, Fault, SandboxState
 
 # These change a true answer, or the way it travels, instead of replacing it.
 TWISTS = ("timeout", "reset", "drip", "truncated", "redirect", "custom")
 CHAIN_TWISTS = ("wrong-hash", "old-cached")
-SENDS_RETRY_AFTER = ("tronscan", "telegram")
 
 
 def names(service: str) -> list[str]:
@@ -39,20 +38,22 @@ def answer(
     if latency:
         released.wait(latency)
     if fault is None:
-        return _respond(produce(state.clock()))
-    performed = _performed(fault)
-    reply = produce(_time_of(fault, state.clock())) if performed else Reply()
-    canned = _canned(fault)
-    if not performed:
-        refused(fault.name, canned.status if canned else None)
-    return _respond(canned) if canned else _twist(call, fault, reply, released)
+        return respond(produce(state.clock()))
+    performed = fault.performed
+    if performed is None:  # a lost answer may have been a sent message
+        performed = fault.reply is None and fault.name not in ("reset", "redirect")
+    if performed:
+        reply = produce(_time_of(fault, state.clock()))
+    else:
+        reply = Reply()
+        refused(fault.name, fault.reply.status if fault.reply else None)
+    return respond(fault.reply) if fault.reply else _twist(call, fault, reply, released)
 
 
-def _performed(fault: Fault) -> bool:
-    """Say whether the request has its effect: a lost answer may have been a sent message."""
-    if fault.performed is not None:
-        return fault.performed
-    return _canned(fault) is None and fault.name not in ("reset", "redirect")
+def respond(reply: Reply) -> Any:
+    """Return an answer as bottle's."""
+    headers = {"Content-Type": reply.content_type, **reply.headers}
+    return bottle.HTTPResponse(reply.body, reply.status, headers)
 
 
 def _time_of(fault: Fault, now: float) -> float:
@@ -60,18 +61,6 @@ def _time_of(fault: Fault, now: float) -> float:
     if fault.name != "old-cached":
         return now
     return fault.since if fault.seconds is None else now - fault.seconds
-
-
-def _canned(fault: Fault) -> Reply | None:
-    if fault.name == "custom":
-        return fault.reply
-    if fault.name not in CANNED[fault.service]:
-        return None
-    status, content_type, body = CANNED[fault.service][fault.name]
-    wait = fault.retry_after
-    wait = DEFAULT_WAIT[fault.service] if wait is None else wait
-    told = wait if status == 429 and fault.service in SENDS_RETRY_AFTER else None
-    return Reply(status, body.replace("@", str(wait)).encode(), content_type, told)
 
 
 def _twist(call: Call, fault: Fault, reply: Reply, released: threading.Event) -> Any:
@@ -82,24 +71,13 @@ def _twist(call: Call, fault: Fault, reply: Reply, released: threading.Event) ->
     elif fault.name == "drip":
         return _drip(reply, 1.0 if fault.seconds is None else fault.seconds, released)
     elif fault.name == "truncated":
-        return _respond(replace(reply, body=reply.body[: len(reply.body) // 2]))
+        reply = replace(reply, body=reply.body[: len(reply.body) // 2])
     elif fault.name == "wrong-hash" and call.hash:
-        other = secrets.token_hex(32)
-        body = reply.body.replace(call.hash.encode(), other.encode())
-        return _respond(replace(reply, body=body))
+        other = secrets.token_hex(32).encode()
+        reply = replace(reply, body=reply.body.replace(call.hash.encode(), other))
     elif fault.name == "redirect":
-        return _respond(Reply(302, nginx(302).encode(), HTML, location=bottle.request.url))
-    return _respond(reply)
-
-
-def _respond(reply: Reply) -> Any:
-    response = bottle.HTTPResponse(reply.body, reply.status)
-    response.set_header("Content-Type", reply.content_type)
-    if reply.retry_after is not None:
-        response.set_header("Retry-After", str(reply.retry_after))
-    if reply.location is not None:
-        response.set_header("Location", reply.location)
-    return response
+        reply = replace(nginx_page(302), headers={"Location": bottle.request.url})
+    return respond(reply)
 
 
 def _drip(reply: Reply, seconds: float, released: threading.Event) -> Any:
@@ -111,7 +89,7 @@ def _drip(reply: Reply, seconds: float, released: threading.Event) -> Any:
                 released.wait(seconds)
             yield reply.body[n : n + 1]
 
-    response = _respond(replace(reply, body=b""))
+    response = respond(reply)
     response.body = drops()
     response.set_header("Content-Length", str(len(reply.body)))
     return response
@@ -125,6 +103,4 @@ def _hang_up() -> Any:
         linger_no_longer = struct.pack("ii", 1, 0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_no_longer)
         connection.shutdown(socket.SHUT_RDWR)
-    response = _respond(Reply(body=b"{"))
-    response.set_header("Content-Length", "2")
-    return response
+    return respond(Reply(body=b"{", headers={"Content-Length": "2"}))

@@ -1,11 +1,13 @@
-"""What a failing service answers, letter by letter where a recording of it exists."""
+"""Answers before they become bottle's; those of failing services are in `replies.toml`."""
 
 import json
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from importlib.resources import files
+from typing import Any
 
-JSON, HTML, PLAIN = "application/json", "text/html", "text/plain; charset=utf-8"
-DEFAULT_WAIT = {"tronscan": 19, "trongrid": 27, "telegram": 5}
+JSON, HTML = "application/json", "text/html"
 
 
 @dataclass(frozen=True)
@@ -15,84 +17,44 @@ class Reply:
     status: int = 200
     body: bytes = b"{}"
     content_type: str = JSON
-    retry_after: int | None = None
-    location: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-def nginx(status: int) -> str:
+def nginx_page(status: int) -> Reply:
+    """Return the page with which nginx answers in place of the service behind it."""
     title = f"{status} {HTTPStatus(status).phrase}"
-    return (
+    page = (
         f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n"
         f"<center><h1>{title}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
     )
+    return Reply(status, page.encode(), HTML)
 
 
-def _telegram(code: int, description: str) -> tuple[int, str, str]:
-    return code, JSON, json.dumps({"ok": False, "error_code": code, "description": description})
+def _canned(status: int = 200, body: str | None = None, content_type: str = JSON) -> Reply:
+    return nginx_page(status) if body is None else Reply(status, body.encode(), content_type)
 
 
-SUSPENDED = "the query server is suspended for @ s"
-IN_BAND = json.dumps({"Error": f"request rate exceeded the allowed_rps(3), and {SUSPENDED}."})
-PER_KEY = json.dumps({"Error": f"The key exceeds the frequency limit(15), and {SUSPENDED}"})
-BUSY = {"Error": "class java.lang.IllegalAccessException : lack of computing resources"}
-LITE = "this API is closed because this node is a lite fullnode"
+def _table(name: str) -> dict[str, dict[str, Any]]:
+    return tomllib.loads((files(__package__) / name).read_text("utf-8"))
 
-# fault: (status, content type, body); "@" in a body is the seconds to wait
-ANYWHERE: dict[str, tuple[int, str, str]] = {
-    "403-html": (403, HTML, nginx(403)),
-    "500": (500, JSON, '{"message":"Internal Server Error"}'),
-    "502-html": (502, HTML, nginx(502)),
-    "503": (503, HTML, nginx(503)),
-    "empty": (200, JSON, ""),
-    "empty-string": (200, JSON, '""'),
-    "empty-object": (200, JSON, "{}"),
-    "null": (200, JSON, "null"),
-    "array": (200, JSON, "[]"),
-    "html": (200, HTML, "<!doctype html>\n<html><body>Just a moment...</body></html>\n"),
-    "text": (200, PLAIN, LITE),
-}
-CHAIN: dict[str, tuple[int, str, str]] = {
-    "400-empty": (400, JSON, ""),
-    "403-daily": (403, JSON, '{"Error":"Exceed the user daily usage"}'),
-    "403-key": (403, JSON, '{"Error":"ApiKey not exists"}'),
-    "404": (404, JSON, '{"Error":"this API is unavailable due to config"}'),
-    "429-in-band": (200, JSON, IN_BAND),
-    "busy": (200, JSON, json.dumps(BUSY)),
-}
-TOO_QUICK = {"code": 403, "message": "request too quickly, please retry later."}
-BLOCKED = f"request rate exceeded the allowed_rps(3), and {SUSPENDED}"
-CANNED: dict[str, dict[str, tuple[int, str, str]]] = {
-    "tronscan": {
-        **ANYWHERE,
-        **CHAIN,
-        "403-json": (403, JSON, json.dumps(TOO_QUICK)),
-        "401-key": (401, JSON, '{"message":"invalid api key"}'),
-        "429": (429, JSON, '{"message":"Too Many Requests"}'),
-    },
-    "trongrid": {
-        **ANYWHERE,
-        **CHAIN,
-        "403-json": (
-            403,
-            JSON,
-            json.dumps({"Success": False, "Error": BLOCKED, "StatusCode": 403}),
-        ),
-        "429": (429, JSON, PER_KEY),
-    },
-    "telegram": {
-        **ANYWHERE,
-        "401": _telegram(401, "Unauthorized"),
-        "403-json": _telegram(403, "Forbidden: bot was blocked by the user"),
-        "404": _telegram(404, "Not Found"),
-        "429": (
-            429,
-            JSON,
-            '{"ok":false,"error_code":429,"description":"Too Many Requests: retry after @",'
-            '"parameters":{"retry_after":@}}',
-        ),
-        "500": _telegram(500, "Internal Server Error: restart"),
-    },
-}
+
+def _canned_by_service() -> dict[str, dict[str, Reply]]:
+    """Return every service's canned answers by the names of the faults."""
+    said = _table("replies.toml")
+    everywhere, chain = said.pop("anywhere"), said.pop("chain")
+    common = {
+        "tronscan": everywhere | chain,
+        "trongrid": everywhere | chain,
+        "telegram": everywhere,
+    }
+    return {
+        service: {name: _canned(**reply) for name, reply in (common[service] | own).items()}
+        for service, own in said.items()
+    }
+
+
+CANNED = _canned_by_service()
+RECORDED = _table("recorded.toml")
 
 
 def dump(value: object) -> bytes:

@@ -4,13 +4,23 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar
 
 Spec = dict[str, Any]
+T = TypeVar("T")
+KINDS = {str: "a string", bool: "true or false", list: "a list", dict: "a JSON object"}
 
 
 class ControlError(ValueError):
     """What a control call got wrong, as a sentence for the person who made it."""
+
+    status = 400
+
+
+class Unknown(ControlError):
+    """A control call is about something that the sandbox does not have."""
+
+    status = 404
 
 
 def only_known(spec: Spec, known: Iterable[str], what: str) -> None:
@@ -29,20 +39,31 @@ def choice(value: object, choices: Iterable[str], what: str) -> str:
     return value
 
 
-def text(spec: Spec, key: str, default: str = "") -> str:
-    """Read a string."""
-    value = spec.get(key, default)
-    if not isinstance(value, str):
-        raise ControlError(f"{key} is a string, not {value!r}.")
+def typed(value: object, kind: type[T], what: str) -> T:
+    """Given a value, return it if it is of this kind: str, bool, list or dict."""
+    if not isinstance(value, kind):
+        raise ControlError(f"{what} is {KINDS[kind]}, not {value!r}.")
     return value
 
 
-def flag(spec: Spec, key: str, *, default: bool = False) -> bool:
-    """Read true or false."""
-    value = spec.get(key, default)
-    if not isinstance(value, bool):
-        raise ControlError(f"{key} is true or false, not {value!r}.")
-    return value
+def field(spec: Spec, key: str, default: T) -> T:
+    """Read a value of the default's kind."""
+    return typed(spec[key], type(default), key) if key in spec else default
+
+
+def optional(spec: Spec, key: str, kind: type[T]) -> T | None:
+    """Read a value of this kind, or None if it is missing."""
+    return typed(spec[key], kind, key) if key in spec else None
+
+
+def fields(spec: Spec, key: str) -> Spec:
+    """Read an object; one that is missing is empty."""
+    return field(spec, key, Spec())
+
+
+def items(spec: Spec, key: str) -> list[Any]:
+    """Read a list; one that is missing or null is empty."""
+    return [] if spec.get(key) is None else typed(spec[key], list, key)
 
 
 def seconds(spec: Spec, key: str, default: float | None) -> float | None:
@@ -64,21 +85,6 @@ def whole(value: object, what: str) -> int:
     return value
 
 
-def items(spec: Spec, key: str) -> list[Any]:
-    """Read a list; one that is missing or null is empty."""
-    value = spec.get(key)
-    if value is not None and not isinstance(value, list):
-        raise ControlError(f"{key} is a list, not {value!r}.")
-    return value or []
-
-
-def fields(value: object, what: str) -> Spec:
-    """Read an object."""
-    if not isinstance(value, dict):
-        raise ControlError(f"{what} is a JSON object, not {value!r}.")
-    return value
-
-
 def micro(value: object) -> int:
     """Given USDT as `50`, `"49.99"` or `49.99`, return it in millionths."""
     try:
@@ -90,11 +96,6 @@ def micro(value: object) -> int:
     except InvalidOperation:
         raise ControlError(f"An amount is USDT with at most six decimals, not {value!r}.") from None
     return int(amount)
-
-
-def usdt(amount: int) -> str:
-    """Given millionths, return USDT as a decimal string: 50, 49.99."""
-    return f"{Decimal(amount).scaleb(-6).normalize():f}"
 
 
 def moment(value: object) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 
 from buffettsbot.http.sandbox.replies import Reply
 from buffettsbot.http.sandbox.telegram.world import Telegram
-from buffettsbot.http.sandbox.tron.chain import Payment
+from buffettsbot.http.sandbox.tron import chain
 
-SERVICES = ("tronscan", "trongrid", "telegram")
+SERVICES = (*chain.SERVICES, "telegram")
 REMEMBERED_REQUESTS = 100_000
 
 
@@ -29,7 +29,10 @@ class Call:
 
 @dataclass
 class Fault:
-    """A way in which a service misbehaves, and the calls it is meant for."""
+    """A way in which a service misbehaves, and the calls it is meant for.
+
+    `reply` is answered in place of the truth; without it the truth is twisted, as `name` says.
+    """
 
     service: str
     name: str
@@ -39,7 +42,6 @@ class Fault:
     hash: str | None = None
     key: str | None = None
     seconds: float | None = None
-    retry_after: int | None = None
     performed: bool | None = None
     since: float = 0.0
     reply: Reply | None = None
@@ -58,6 +60,7 @@ class Fault:
 class SandboxState:
     """Everything the sandbox knows. Hold `lock` to look at more than one thing at once.
 
+    `payments` is by hash, and by service: services may see a payment each in their own way, or not.
     `released` is set when answers that are being held shall go; new answers get a new one.
     """
 
@@ -70,7 +73,7 @@ class SandboxState:
     def reset(self) -> None:
         """Forget everything, and let go of every answer that is being held."""
         with self.lock:
-            self.payments: dict[str, dict[str, Payment]] = {"tronscan": {}, "trongrid": {}}
+            self.payments: dict[str, dict[str, chain.Payment]] = {}
             self.faults: list[Fault] = []
             self.latency: dict[str, float] = {}
             self.accepted_keys: dict[str, frozenset[str]] = {}
@@ -86,30 +89,16 @@ class SandboxState:
             self.released.set()
             self.released = threading.Event()
 
-    def add(self, versions: dict[str, Payment]) -> None:
+    def add(self, versions: dict[str, chain.Payment]) -> None:
         """Put a payment on the chain, as each service sees it; the same hash is replaced."""
-        with self.lock:
-            for service, known in self.payments.items():
-                for payment in versions.values():
-                    known.pop(payment.hash, None)
-                if service in versions:
-                    known[versions[service].hash] = versions[service]
+        for payment in versions.values():
+            self.payments[payment.hash] = {}
+        for service, payment in versions.items():
+            self.payments[payment.hash][service] = payment
 
-    def versions(self, transaction_hash: str) -> list[Payment]:
-        """Given a hash, return the payment as each service sees it."""
-        with self.lock:
-            found = [known.get(transaction_hash) for known in self.payments.values()]
-        return [payment for payment in found if payment is not None]
-
-    def forget(self, transaction_hash: str | None = None) -> int:
-        """Take one payment (or every payment) off the chain, and say how many went."""
-        with self.lock:
-            known_hashes = set().union(*self.payments.values())
-            gone = known_hashes if transaction_hash is None else {transaction_hash} & known_hashes
-            for known in self.payments.values():
-                for each in gone & known.keys():
-                    del known[each]
-        return len(gone)
+    def payment(self, service: str, transaction_hash: str) -> chain.Payment | None:
+        """Return a payment as a service sees it, or None."""
+        return self.payments.get(transaction_hash, {}).get(service)
 
     def receive(self, call: Call) -> tuple[Fault | None, float]:
         """Log a request, and return the fault it meets (used up once) and the latency."""
@@ -117,17 +106,9 @@ class SandboxState:
         entry |= {"hash": call.hash, "key": call.key}
         with self.lock:
             self.requests[call.service].append(entry)
-            return self._next_fault(call), self.latency.get(call.service, 0.0)
-
-    def _next_fault(self, call: Call) -> Fault | None:
-        fault = next((fault for fault in self.faults if fault.meant_for(call)), None)
-        if fault is not None and fault.times is not None:
-            fault.times -= 1
-            if fault.times <= 0:
-                self.faults.remove(fault)
-        return fault
-
-    def key_accepted(self, call: Call) -> bool:
-        """Say whether the service takes this key; without a list it takes any."""
-        accepted = self.accepted_keys.get(call.service)
-        return accepted is None or call.key in accepted
+            fault = next((fault for fault in self.faults if fault.meant_for(call)), None)
+            if fault is not None and fault.times is not None:
+                fault.times -= 1
+                if fault.times <= 0:
+                    self.faults.remove(fault)
+            return fault, self.latency.get(call.service, 0.0)

@@ -12,84 +12,80 @@ from buffettsbot.http.sandbox.faults import answer
 from buffettsbot.http.sandbox.replies import CANNED, Reply
 from buffettsbot.http.sandbox.state import Call, SandboxState
 from buffettsbot.http.sandbox.tron import node, tronscan
-from buffettsbot.http.sandbox.tron.chain import Payment, block_at, solid_at
+from buffettsbot.http.sandbox.tron.chain import block_at, solid_at
 
-Tell = Callable[[Payment, float, bool], bytes]
-NODE_CALLS: dict[str, Tell] = {
-    "gettransactioninfobyid": lambda payment, now, visible: node.receipt(
-        payment, now, visible=visible
-    ),
-    "gettransactionbyid": lambda payment, now, visible: node.transaction(payment, visible=visible),
-}
 PARAMETERS_MISSING = b'{"message":"some parameters are missing"}'
 NOT_JSON = b'{"Error":"class org.tron.json.JSONException : syntax error"}'
+WRONG_KEY = {
+    "tronscan": CANNED["tronscan"]["401-key"],
+    "trongrid": CANNED["trongrid"]["403-key"],
+}
 
 
 def mount(app: Any, state: SandboxState) -> None:
     """Add Tronscan and the full node, with its solidified twin, to the sandbox."""
     app.route("/api/transaction-info", "GET", partial(_tronscan, state))
-    for chain in ("wallet", "walletsolidity"):
-        for name, tell in NODE_CALLS.items():
-            path = f"/{chain}/{name}"
-            app.route(path, ["GET", "POST"], partial(_node, state, path, tell))
-        path = f"/{chain}/getnowblock"
-        app.route(path, ["GET", "POST"], partial(_now_block, state, path))
+    for chain, solid in (("wallet", False), ("walletsolidity", True)):
+        for name, ask in {
+            "gettransactioninfobyid": partial(_node, state, node.receipt, solid),
+            "gettransactionbyid": partial(_node, state, node.transaction, solid),
+            "getnowblock": partial(_now_block, state, solid),
+        }.items():
+            app.route(f"/{chain}/{name}", ["GET", "POST"], ask)
 
 
-def _header_key() -> str:
-    return str(bottle.request.get_header("TRON-PRO-API-KEY", ""))
+def _serve(
+    state: SandboxState, service: str, produce: Callable[[float], bytes], wanted: str = ""
+) -> Any:
+    """Answer the present request, about the transaction `wanted`, to those with a good key."""
+    path = bottle.request.path
+    key = str(bottle.request.get_header("TRON-PRO-API-KEY", ""))
+    call = Call(service, path, path.rsplit("/", 1)[1], key, wanted)
+
+    def checked(now: float) -> Reply:
+        accepted = state.accepted_keys.get(service)
+        if accepted is not None and key not in accepted:
+            return WRONG_KEY[service]
+        return Reply(body=produce(now))
+
+    return answer(state, call, checked)
 
 
 def _tronscan(state: SandboxState) -> Any:
     wanted = dict(parse_qsl(bottle.request.query_string)).get("hash", "")
-    path = "/api/transaction-info"
-    call = Call("tronscan", path, "transaction-info", _header_key(), wanted)
 
-    def produce(now: float) -> Reply:
-        if not state.key_accepted(call):
-            return _canned("tronscan", "401-key")
+    def produce(now: float) -> bytes:
         if not wanted:
-            return Reply(body=PARAMETERS_MISSING)
-        payment = state.payments["tronscan"].get(wanted)
+            return PARAMETERS_MISSING
+        payment = state.payment("tronscan", wanted)
         if payment is None:
-            return Reply(body=b"{}")
+            return b"{}"
         if not payment.visible(now):
-            return Reply(body=b'{"riskTransaction":false}')
-        return Reply(body=tronscan.tronscan(payment, now))
+            return b'{"riskTransaction":false}'
+        return tronscan.tronscan(payment, now)
 
-    return answer(state, call, produce)
+    return _serve(state, "tronscan", produce, wanted)
 
 
-def _node(state: SandboxState, path: str, tell: Tell) -> Any:
+def _node(state: SandboxState, tell: node.Tell, solid: bool) -> Any:
     arguments = _node_arguments()
     wanted = str((arguments or {}).get("value", ""))
     visible = str((arguments or {}).get("visible", "")).lower() == "true"
-    call = Call("trongrid", path, path.rsplit("/", 1)[1], _header_key(), wanted)
-    solid = path.startswith("/walletsolidity")
 
-    def produce(now: float) -> Reply:
-        if not state.key_accepted(call):
-            return _canned("trongrid", "403-key")
+    def produce(now: float) -> bytes:
         if arguments is None:
-            return Reply(body=NOT_JSON)
-        payment = state.payments["trongrid"].get(wanted)
+            return NOT_JSON
+        payment = state.payment("trongrid", wanted)
         if payment is None or not payment.visible(now) or (solid and not payment.confirmed(now)):
-            return Reply(body=b"{}")
-        return Reply(body=tell(payment, now, visible))
+            return b"{}"
+        return tell(payment, now, visible)
 
-    return answer(state, call, produce)
+    return _serve(state, "trongrid", produce, wanted)
 
 
-def _now_block(state: SandboxState, path: str) -> Any:
-    call = Call("trongrid", path, "getnowblock", _header_key())
-    height = solid_at if path.startswith("/walletsolidity") else block_at
-
-    def produce(now: float) -> Reply:
-        if not state.key_accepted(call):
-            return _canned("trongrid", "403-key")
-        return Reply(body=node.block(height(now)))
-
-    return answer(state, call, produce)
+def _now_block(state: SandboxState, solid: bool) -> Any:
+    height = solid_at if solid else block_at
+    return _serve(state, "trongrid", lambda now: node.block(height(now)))
 
 
 def _node_arguments() -> dict[str, Any] | None:
@@ -103,8 +99,3 @@ def _node_arguments() -> dict[str, Any] | None:
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None
-
-
-def _canned(service: str, fault: str) -> Reply:
-    status, content_type, body = CANNED[service][fault]
-    return Reply(status, body.encode(), content_type)

@@ -1,15 +1,14 @@
-"""What every Bot API method needs: its arguments, its refusals, and access to a chat."""
+"""What every Bot API method is given, a call: its arguments, its refusals, and access to a chat."""
 
 import json
 import re
-from typing import Any
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 import bottle
 
-from buffettsbot.http.sandbox.telegram.world import Group, Telegram
+from buffettsbot.http.sandbox.telegram.world import Body, Group, Telegram
 
-Body = dict[str, Any]
 BIGGEST = 2**52
 
 
@@ -38,12 +37,12 @@ def forbidden(text: str) -> TelegramError:
     return TelegramError(403, f"Forbidden: {text}")
 
 
+@dataclass(frozen=True)
 class Args:
-    """The arguments of one call, read as leniently as Telegram reads them."""
+    """The arguments of one call, read as leniently as Telegram reads them; of files, the sizes."""
 
-    def __init__(self, raw: Body, files: dict[str, int] | None = None) -> None:
-        self.raw = raw
-        self.files = files or {}
+    raw: Body
+    files: dict[str, int] = field(default_factory=dict)
 
     def text(self, name: str) -> str:
         """Return an argument as text; one that is missing is empty."""
@@ -94,85 +93,66 @@ def read_args() -> Args:
     return Args({**raw, **parsed})
 
 
-def chat_id(world: Telegram, args: Args, *, write: bool = True) -> int:
-    """Return the chat a call is about. Raise unless the bot may go there."""
-    text = args.text("chat_id")
-    if not text:
-        raise bad_request("chat_id is empty")
-    if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
-        raise bad_request("chat not found")
-    chat = int(text)
-    if chat in world.migrate:
-        if not write:
-            return world.migrate[chat]
-        description = "group chat was upgraded to a supergroup chat"
-        raise bad_request(description, migrate_to_chat_id=world.migrate[chat])
-    if chat >= 0:
-        if chat in world.not_found:
+@dataclass(frozen=True)
+class BotCall:
+    """One call: what is asked, the world it meets, the bot that asks, and when (s since 1970)."""
+
+    args: Args
+    world: Telegram
+    bot_id: int
+    now: float
+
+    def chat(self, *, write: bool = True) -> int:
+        """Return the chat the call is about. Raise unless the bot may go there."""
+        text, world = self.args.text("chat_id"), self.world
+        if not text:
+            raise bad_request("chat_id is empty")
+        if not re.fullmatch(r"-?\d{1,19}", text, re.ASCII):
             raise bad_request("chat not found")
+        chat = int(text)
+        if chat in world.migrate:
+            if not write:
+                return world.migrate[chat]
+            description = "group chat was upgraded to a supergroup chat"
+            raise bad_request(description, migrate_to_chat_id=world.migrate[chat])
+        if chat >= 0:
+            if chat in world.not_found:
+                raise bad_request("chat not found")
+            return chat
+        group = world.group
+        if group is None or group.id != chat:
+            raise bad_request("chat not found")
+        if group.bot_status == "kicked":
+            raise forbidden(f"bot was kicked from the {group.type} chat")
+        if group.bot_status == "left":
+            raise forbidden(f"bot is not a member of the {group.type} chat")
         return chat
-    _enter(world.group, chat)
-    return chat
 
+    def group(self) -> Group:
+        """Return the group the call is about. Raise for a person."""
+        if self.chat() >= 0 or self.world.group is None:
+            raise bad_request("method is available for supergroup and channel chats only")
+        return self.world.group
 
-def _enter(group: Group | None, chat: int) -> None:
-    if group is None or group.id != chat:
-        raise bad_request("chat not found")
-    if group.bot_status == "kicked":
-        raise forbidden(f"bot was kicked from the {group.type} chat")
-    if group.bot_status == "left":
-        raise forbidden(f"bot is not a member of the {group.type} chat")
+    def person(self, unknown: str = "PARTICIPANT_ID_INVALID") -> int:
+        """Return the person the call is about; `unknown` is what is said of a stranger."""
+        person = self.args.integer("user_id")
+        if person <= 0:
+            raise bad_request("invalid user_id specified")
+        if person in self.world.not_found:
+            raise bad_request(unknown)
+        return person
 
+    def check_writable(self, chat: int) -> None:
+        """Raise if this person cannot be written to."""
+        if chat in self.world.deactivated:
+            raise forbidden("user is deactivated")
+        if chat in self.world.blocked:
+            raise forbidden("bot was blocked by the user")
+        if chat in self.world.never_started:
+            raise forbidden("bot can't initiate conversation with a user")
 
-def the_group(world: Telegram, args: Args, *, write: bool = True) -> Group:
-    """Return the group a call is about. Raise for a person."""
-    chat = chat_id(world, args, write=write)
-    if chat >= 0 or world.group is None:
-        raise bad_request("method is available for supergroup and channel chats only")
-    return world.group
-
-
-def person_id(world: Telegram, args: Args, unknown: str) -> int:
-    """Return the person a call is about; `unknown` is what is said of a stranger."""
-    person = args.integer("user_id")
-    if person <= 0:
-        raise bad_request("invalid user_id specified")
-    if person in world.not_found:
-        raise bad_request(unknown)
-    return person
-
-
-def may_write(world: Telegram, chat: int) -> None:
-    """Raise if this person cannot be written to."""
-    if chat in world.deactivated:
-        raise forbidden("user is deactivated")
-    if chat in world.blocked:
-        raise forbidden("bot was blocked by the user")
-    if chat in world.never_started:
-        raise forbidden("bot can't initiate conversation with a user")
-
-
-def bot_user(world: Telegram, bot_id: int) -> Body:
-    """Return the bot as a user."""
-    name = {"id": bot_id, "is_bot": True, "first_name": "Gate"}
-    return {**name, "username": world.bot_username}
-
-
-def _profile(world: Telegram, person: int) -> Body:
-    profile = {"first_name": f"User {person}", **world.users.get(person, {})}
-    keys = ("first_name", "last_name", "username", "language_code")
-    return {key: profile[key] for key in keys if profile.get(key) is not None}
-
-
-def user(world: Telegram, person: int) -> Body:
-    """Return a person as a user."""
-    return {"id": person, "is_bot": False, **_profile(world, person)}
-
-
-def chat_body(world: Telegram, chat: int) -> Body:
-    """Return a chat the way messages name it."""
-    if chat < 0 and world.group is not None:
-        return {"id": chat, "title": world.group.title, "type": world.group.type}
-    profile = _profile(world, chat)
-    profile.pop("language_code", None)
-    return {"id": chat, **profile, "type": "private"}
+    def bot(self) -> Body:
+        """Return the bot as a user."""
+        name = {"id": self.bot_id, "is_bot": True, "first_name": "Gate"}
+        return {**name, "username": self.world.bot_username}

@@ -7,6 +7,7 @@ TAGS = {
     "strong", "tg-emoji", "tg-spoiler", "u",
 }  # fmt: skip
 PARSE_MODES = ("", "none", "html", "markdown", "markdownv2")
+TAG = re.compile(r"<(/?)([^>]*)(>?)")
 ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"'}
 ENTITY = re.compile(r"&(?:#(\d+)|#x([0-9a-fA-F]+)|(lt|gt|amp|quot));?")
 
@@ -20,30 +21,22 @@ def utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def plain(text: str, parse_mode: str) -> str:
-    """Given a text and its parse mode, return what a reader sees. Raise BadEntities."""
-    return plain_html(text) if parse_mode.lower() == "html" else text
-
-
 def plain_html(text: str) -> str:
     """Given HTML, return its text without tags. Raise BadEntities as Telegram's parser does."""
-    shown, open_tags, position = [], list[str](), 0
-    while (start := text.find("<", position)) >= 0:
-        shown.append(text[position:start])
-        end = text.find(">", start)
-        offset = len(text[:start].encode())
-        closing = text.startswith("</", start)
-        if end < 0:
+    open_tags: list[str] = []
+    for tag in TAG.finditer(text):
+        closing, inside, end = tag.groups()
+        offset = len(text[: tag.start()].encode())
+        if not end:
             what = "end" if closing else "start"
             raise BadEntities(f"Unclosed {what} tag at byte offset {offset}")
         if closing:
-            _close(open_tags, text[start + 2 : end].strip().lower(), offset)
+            _close(open_tags, inside.strip().lower(), offset)
         else:
-            open_tags.append(_open(text[start + 1 : end], offset))
-        position = end + 1
+            open_tags.append(_open(inside, offset))
     if open_tags:
         raise BadEntities(f'Can\'t find end tag corresponding to start tag "{open_tags[-1]}"')
-    return ENTITY.sub(_character, "".join(shown) + text[position:])
+    return ENTITY.sub(_character, TAG.sub("", text))
 
 
 def _open(inside: str, offset: int) -> str:

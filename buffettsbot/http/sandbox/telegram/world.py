@@ -8,9 +8,12 @@ from typing import Any
 from buffettsbot.http.sandbox import spec as read
 from buffettsbot.http.sandbox.spec import ControlError, Spec
 
+Body = dict[str, Any]
+
 STATUSES = ("creator", "administrator", "member", "restricted", "left", "kicked")
 PRESENT = ("creator", "administrator", "member", "restricted")
 PEOPLE = ("blocked", "deactivated", "not_found", "never_started", "join_requests")
+RIGHTS = ("can_invite_users", "can_restrict_members")
 SPANS = {"per_second": 1.0, "per_chat_per_second": 1.0, "per_group_per_minute": 60.0}
 
 
@@ -27,9 +30,27 @@ class Group:
     can_invite_users: bool = True
     can_restrict_members: bool = True
 
+    def merge(self, spec: Spec) -> None:
+        """Given some settings, change those and leave the rest."""
+        self.title = read.field(spec, "title", self.title)
+        kinds = ("group", "supergroup", "channel")
+        self.type = read.choice(spec.get("type", self.type), kinds, "type")
+        for person, status in read.fields(spec, "members").items():
+            status = "left" if status is None else read.choice(status, STATUSES, "A status")
+            self.members[read.whole(person, "A member")] = status
+        bot = read.fields(spec, "bot")
+        read.only_known(bot, {"status", *RIGHTS}, "bot")
+        self.bot_status = read.choice(bot.get("status", self.bot_status), STATUSES, "status")
+        for right, granted in self.rights().items():
+            setattr(self, right, read.field(bot, right, granted))
+
     def may(self, right: str) -> bool:
         """Say whether the bot has this administrator's right."""
-        return self.bot_status == "administrator" and bool(getattr(self, right))
+        return self.bot_status == "administrator" and self.rights()[right]
+
+    def rights(self) -> dict[str, bool]:
+        """Return the bot's rights, as far as they can be taken from it."""
+        return {right: getattr(self, right) for right in RIGHTS}
 
     def has(self, person: int) -> bool:
         """Say whether someone is in the group."""
@@ -91,52 +112,55 @@ class Telegram:
                 recent.append(now)
         return math.ceil(wait)
 
+    def user(self, person: int) -> Body:
+        """Return a person as a user."""
+        return {"id": person, "is_bot": False, **self._profile(person)}
+
+    def chat(self, chat: int) -> Body:
+        """Return a chat the way messages name it."""
+        if chat < 0 and self.group is not None:
+            return {"id": chat, "title": self.group.title, "type": self.group.type}
+        profile = self._profile(chat)
+        profile.pop("language_code", None)
+        return {"id": chat, **profile, "type": "private"}
+
+    def _profile(self, person: int) -> Body:
+        profile = {"first_name": f"User {person}", **self.users.get(person, {})}
+        keys = ("first_name", "last_name", "username", "language_code")
+        return {key: profile[key] for key in keys if profile.get(key) is not None}
+
     def merge(self, spec: Spec) -> None:
         """Given some settings, change those and leave the rest."""
         known = {"token", "revoked", "bot_username", "users", "group", "migrate", "limits", *PEOPLE}
         read.only_known(spec, known, "Telegram")
         if "token" in spec:
-            self.token = None if spec["token"] is None else read.text(spec, "token")
-        self.revoked = read.flag(spec, "revoked", default=self.revoked)
-        self.bot_username = read.text(spec, "bot_username", self.bot_username)
+            self.token = None if spec["token"] is None else read.field(spec, "token", "")
+        self.revoked = read.field(spec, "revoked", self.revoked)
+        self.bot_username = read.field(spec, "bot_username", self.bot_username)
         for key in PEOPLE:
             if key in spec:
-                setattr(
-                    self, key, {read.whole(n, f"An id in {key}") for n in read.items(spec, key)}
-                )
-        for chat_id, profile in read.fields(spec.get("users", {}), "users").items():
-            self.users[read.whole(chat_id, "A user")] = read.fields(profile, "A user")
+                people = {read.whole(n, f"An id in {key}") for n in read.items(spec, key)}
+                setattr(self, key, people)
+        for chat_id, profile in read.fields(spec, "users").items():
+            self.users[read.whole(chat_id, "A user")] = read.typed(profile, dict, "A user")
         if "group" in spec:
             self._merge_group(spec["group"])
         if "limits" in spec:
             self.limits, self.recent = _limits(spec["limits"]), {}
-        for old, new in read.fields(spec.get("migrate", {}), "migrate").items():
+        for old, new in read.fields(spec, "migrate").items():
             self._migrate(read.whole(old, "A group"), read.whole(new, "A group"))
 
     def _merge_group(self, value: object) -> None:
         if value is None:
             self.group = None
             return
-        spec = read.fields(value, "group")
+        spec = read.typed(value, dict, "group")
         read.only_known(spec, {"id", "title", "type", "members", "bot"}, "group")
         if "id" in spec and (self.group is None or self.group.id != spec["id"]):
             self.group = Group(read.whole(spec["id"], "The group's id"))
         if self.group is None:
             raise ControlError("A group needs its id.")
-        self.group.title = read.text(spec, "title", self.group.title)
-        kind = spec.get("type", self.group.type)
-        self.group.type = read.choice(kind, ("group", "supergroup", "channel"), "type")
-        for person, status in read.fields(spec.get("members", {}), "members").items():
-            status = "left" if status is None else read.choice(status, STATUSES, "A status")
-            self.group.members[read.whole(person, "A member")] = status
-        self._merge_rights(self.group, read.fields(spec.get("bot", {}), "bot"))
-
-    def _merge_rights(self, group: Group, spec: Spec) -> None:
-        rights = ("can_invite_users", "can_restrict_members")
-        read.only_known(spec, {"status", *rights}, "bot")
-        group.bot_status = read.choice(spec.get("status", group.bot_status), STATUSES, "status")
-        for right in rights:
-            setattr(group, right, read.flag(spec, right, default=getattr(group, right)))
+        self.group.merge(spec)
 
     def _migrate(self, old: int, new: int) -> None:
         self.migrate[old] = new
@@ -146,7 +170,7 @@ class Telegram:
 
 def _limits(value: object) -> dict[str, int]:
     """Read the flood limits; null lifts them all."""
-    spec = {} if value is None else read.fields(value, "limits")
+    spec = {} if value is None else read.typed(value, dict, "limits")
     read.only_known(spec, SPANS, "limits")
     return {key: read.whole(each, key) for key, each in spec.items() if each is not None}
 
@@ -160,11 +184,7 @@ def describe(telegram: Telegram) -> Spec:
             "id": group.id,
             "type": group.type,
             "members": {str(person): status for person, status in group.members.items()},
-            "bot": {
-                "status": group.bot_status,
-                "can_invite_users": group.can_invite_users,
-                "can_restrict_members": group.can_restrict_members,
-            },
+            "bot": {"status": group.bot_status, **group.rights()},
         },
         "links": [
             {"invite_link": link.url, "is_revoked": link.is_revoked, "joined": sorted(link.joined)}

@@ -1,7 +1,7 @@
 """The sandbox's chain: its addresses, its clock of blocks, and a payment on it."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import base58
@@ -13,6 +13,7 @@ ANCHOR_BLOCK, ANCHOR_TIME = 61_393_765, 1_714_824_099
 SLOT = 3
 BLOCKS_TO_SOLID = 18
 
+SERVICES = ("tronscan", "trongrid")
 USDT = {
     "mainnet": "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t",
     "nile": "TXYZopYRdj2D9XRtbG411XZZ3kM5VkAeBf",
@@ -91,7 +92,6 @@ class Payment:
     old_format: bool = False
     transfer_keys: str = ""
     born: float = 0.0
-    rendered: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:

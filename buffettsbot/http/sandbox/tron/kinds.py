@@ -56,21 +56,13 @@ def _multi(payment: Payment) -> dict[str, Any]:
     return {"target": someone(payment, "router"), "method": "multiTransfer", "transfers": parts}
 
 
-def _approval(payment: Payment) -> dict[str, Any]:
-    return {"method": "approve", **_moved(payment, type="Approval")}
-
-
-def _failed(result: str) -> Callable[[Payment], dict[str, Any]]:
-    return lambda payment: {"result": result, "transfers": ()}
-
-
 KINDS: dict[str, Callable[[Payment], dict[str, Any]]] = {
     "good": lambda payment: {},
     "underpaid": _underpaid,
     "fake-token": _fake_token,
     "wrong-recipient": lambda payment: _moved(payment, recipient=someone(payment, "stranger")),
-    "failed": _failed("REVERT"),
-    "out-of-energy": _failed("OUT_OF_ENERGY"),
+    "failed": lambda payment: {"result": "REVERT", "transfers": ()},
+    "out-of-energy": lambda payment: {"result": "OUT_OF_ENERGY", "transfers": ()},
     "unconfirmed": lambda payment: {},
     "trx": _native("trx"),
     "trc10": _native("trc10"),
@@ -80,7 +72,7 @@ KINDS: dict[str, Callable[[Payment], dict[str, Any]]] = {
         "owner": someone(payment, "relayer"),
         "method": "transferFrom",
     },
-    "approval": _approval,
+    "approval": lambda payment: {"method": "approve", **_moved(payment, type="Approval")},
     "not-found": lambda payment: {},
     "old": lambda payment: {},
     "risky": lambda payment: {"risk": True},

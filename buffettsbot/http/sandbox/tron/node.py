@@ -1,65 +1,43 @@
-"""A stored payment as the services tell it: Tronscan's body and the full node's bodies."""
+"""A stored payment as a full node tells it."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
-from buffettsbot.http.sandbox.replies import dump
+from buffettsbot.http.sandbox.replies import RECORDED, dump
 from buffettsbot.http.sandbox.tron.chain import Payment, Transfer, time_of, to_hex
 
 Body = dict[str, Any]
+# A payment, the time (s since 1970), and whether addresses are shown in base58: a body.
+Tell = Callable[[Payment, float, bool], bytes]
 
-TOPICS = {
-    "Transfer": "ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef",
-    "Approval": "8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b925",
-}
-# method: (selector, signature, the arguments' names and where they come from)
-METHODS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "transfer": (
-        "a9059cbb",
-        "transfer(address _to,uint256 _value)",
-        {"_to": "recipient", "_value": "amount"},
-    ),
-    "transferFrom": (
-        "23b872dd",
-        "transferFrom(address _from,address _to,uint256 _value)",
-        {"_from": "sender", "_to": "recipient", "_value": "amount"},
-    ),
-    "approve": (
-        "095ea7b3",
-        "approve(address _spender,uint256 _value)",
-        {"_spender": "recipient", "_value": "amount"},
-    ),
-    "multiTransfer": ("ad718d2a", "multiTransfer(address[] _to,uint256[] _value)", {}),
-}
 # USDT's transfer returns nothing, so a success looks like a no; a revert is Error(string).
 RESULTS = {"SUCCESS": "0" * 64, "REVERT": f"08c379a0{32:064x}{0:064x}"}
-FAILURES = {
-    "REVERT": "REVERT opcode executed",
-    "OUT_OF_ENERGY": "Not enough energy for 'SSTORE' operation executing: "
-    "curInvokeEnergyLimit[78572], curOpEnergy[20000], penaltyEnergy[68000], usedEnergy[33567]",
-}
 
 
 def calldata(payment: Payment) -> str:
     """Return what the signer called; in 2020 the padding of an address still held its 41."""
-    selector, _, arguments = METHODS[payment.method]
-    words = []
-    for source in arguments.values():
+    method = RECORDED["methods"][payment.method]
+    words = [str(method["selector"])]
+    for source in method["arguments"].values():
         value = getattr(payment.call, source)
         raw = f"{value:x}" if isinstance(value, int) else to_hex(value)
         words.append((raw if payment.old_format or source == "amount" else raw[2:]).zfill(64))
-    return selector + "".join(words)
+    return "".join(words)
 
 
 def contract_data(payment: Payment) -> Body:
+    """Return what was signed, with addresses in base58."""
     call = payment.call
     if payment.asset == "trx":
         return {"amount": call.amount, "owner_address": call.sender, "to_address": call.recipient}
     if payment.asset == "trc10":
-        token = {"tokenId": "1005002", "tokenAbbr": payment.symbol, "tokenDecimal": 6}
-        token["tokenType"] = "trc10"
-        data = {"amount": call.amount, "asset_name": "1005002", "owner_address": call.sender}
-        return {**data, "to_address": call.recipient, "tokenInfo": token}
+        return {
+            "amount": call.amount,
+            "asset_name": "1005002",
+            "owner_address": call.sender,
+            "to_address": call.recipient,
+        }
     return {
         "data": calldata(payment),
         "owner_address": payment.owner,
@@ -69,78 +47,79 @@ def contract_data(payment: Payment) -> Body:
 
 def failure(payment: Payment) -> str:
     """Return why the call had no effect, in the node's words."""
-    return FAILURES.get(payment.result, payment.result)
+    return str(RECORDED["failures"].get(payment.result, payment.result))
 
 
-def _address(address: str, *, visible: bool) -> str:
+def _address(address: str, visible: bool) -> str:
     return address if visible else to_hex(address)
 
 
-def _shown(data: Body, *, visible: bool) -> Body:
-    """Given contract data with base58 addresses, return it as the node shows it."""
-    shown = {k: v for k, v in data.items() if k != "tokenInfo"}
-    for key in ("owner_address", "to_address", "contract_address"):
-        if key in shown:
-            shown[key] = _address(shown[key], visible=visible)
-    return shown
-
-
-def transaction(payment: Payment, *, visible: bool = False) -> bytes:
+def transaction(payment: Payment, now: float, visible: bool) -> bytes:
     """Given a payment, return what `gettransactionbyid` says of it."""
     kinds = {"trx": "TransferContract", "trc10": "TransferAssetContract"}
     kind = kinds.get(payment.asset, "TriggerSmartContract")
+    signed = {
+        key: _address(value, visible) if key.endswith("_address") else value
+        for key, value in contract_data(payment).items()
+    }
     contract = {
-        "parameter": {
-            "value": _shown(contract_data(payment), visible=visible),
-            "type_url": f"type.googleapis.com/protocol.{kind}",
-        },
+        "parameter": {"value": signed, "type_url": f"type.googleapis.com/protocol.{kind}"},
         "type": kind,
     }
-    raw: Body = {"contract": [contract], "ref_block_bytes": payment.hash[:4]}
-    raw.update({"ref_block_hash": payment.hash[4:20], "expiration": payment.milliseconds + 57_000})
-    if payment.is_call:
-        raw["fee_limit"] = 30_000_000
-    raw["timestamp"] = payment.milliseconds - 3_000
-    body: Body = {"ret": [{"contractRet": payment.result}], "signature": [payment.hash * 2 + "00"]}
-    body.update({"txID": payment.hash, "raw_data": raw, "raw_data_hex": "0a02" + payment.hash})
-    if visible:
-        body = {"visible": True, **body}
+    raw = {
+        "contract": [contract],
+        "ref_block_bytes": payment.hash[:4],
+        "ref_block_hash": payment.hash[4:20],
+        "expiration": payment.milliseconds + 57_000,
+        **({"fee_limit": 30_000_000} if payment.is_call else {}),
+        "timestamp": payment.milliseconds - 3_000,
+    }
+    body = {
+        **({"visible": True} if visible else {}),
+        "ret": [{"contractRet": payment.result}],
+        "signature": [payment.hash * 2 + "00"],
+        "txID": payment.hash,
+        "raw_data": raw,
+        "raw_data_hex": "0a02" + payment.hash,
+    }
     return dump(body)
 
 
-def receipt(payment: Payment, now: float, *, visible: bool = False) -> bytes:
+def receipt(payment: Payment, now: float, visible: bool) -> bytes:
     """Given a payment, return what `gettransactioninfobyid` says of it."""
-    body: Body = {"id": payment.hash}
-    if payment.is_call:
-        body["fee"] = 554_120 if payment.failed else 345_000
-    body.update({"blockNumber": payment.block(now), "blockTimeStamp": payment.milliseconds})
+    block = {"blockNumber": payment.block(now), "blockTimeStamp": payment.milliseconds}
     if not payment.is_call:
-        return dump({**body, "contractResult": [""], "receipt": {"net_usage": 265}})
-    body["contractResult"] = [RESULTS.get(payment.result, "")]
-    body["contract_address"] = _address(payment.target, visible=visible)
+        native = {"contractResult": [""], "receipt": RECORDED["spent"]["native"]}
+        return dump({"id": payment.hash, **block, **native})
+    body: Body = {
+        "id": payment.hash,
+        "fee": 554_120 if payment.failed else 345_000,
+        **block,
+        "contractResult": [RESULTS.get(payment.result, "")],
+        "contract_address": _address(payment.target, visible),
+    }
     if payment.failed:
-        spent = {"energy_fee": 554_120, "energy_usage_total": 1_979, "net_usage": 345}
-        body["receipt"] = {**spent, "result": payment.result}
         reason = failure(payment)
-        body.update({"result": "FAILED", "resMessage": reason if visible else _hex(reason)})
+        body["receipt"] = {**RECORDED["spent"]["failed"], "result": payment.result}
+        body["result"] = "FAILED"
+        body["resMessage"] = reason if visible else reason.encode().hex()
         return dump(body)
-    spent = {"energy_usage": 64_285, "energy_usage_total": 64_285, "net_fee": 345_000}
-    body["receipt"] = {**spent, "result": payment.result, "energy_penalty_total": 49_635}
+    spent = {**RECORDED["spent"]["worked"], "result": payment.result}
+    body["receipt"] = {**spent, "energy_penalty_total": 49_635}
     if payment.transfers:
-        body["log"] = [_event(transfer, visible=visible) for transfer in payment.transfers]
+        body["log"] = [_event(transfer, visible) for transfer in payment.transfers]
     return dump(body)
 
 
-def _hex(message: str) -> str:
-    return message.encode().hex()
-
-
-def _event(transfer: Transfer, *, visible: bool) -> Body:
+def _event(transfer: Transfer, visible: bool) -> Body:
     """Return one entry of the event log, where addresses go without their 41."""
     people = (transfer.sender, transfer.recipient)
     return {
         "address": transfer.contract if visible else to_hex(transfer.contract)[2:],
-        "topics": [TOPICS[transfer.type], *(to_hex(person)[2:].zfill(64) for person in people)],
+        "topics": [
+            RECORDED["topics"][transfer.type],
+            *(to_hex(person)[2:].zfill(64) for person in people),
+        ],
         "data": f"{transfer.amount:064x}",
     }
 

@@ -6,15 +6,27 @@ from dataclasses import replace
 
 from buffettsbot.http.sandbox import spec as read
 from buffettsbot.http.sandbox.spec import ControlError, Spec
-from buffettsbot.http.sandbox.tron.chain import USDT, Payment, Transfer, random_address, to_hex
+from buffettsbot.http.sandbox.tron.chain import (
+    SERVICES,
+    USDT,
+    Payment,
+    Transfer,
+    random_address,
+    to_hex,
+)
 from buffettsbot.http.sandbox.tron.kinds import KINDS, someone
 
+# seconds from now that a developer names: the moment that they set
+SCHEDULE = {
+    "appears_after": "appears_at",
+    "confirms_after": "confirms_at",
+    "vanishes_after": "vanishes_at",
+}
 FIELDS = {
-    "kind", "to", "amount", "from", "hash", "transfers", "confirms_after", "appears_after",
-    "vanishes_after", "time", "contract", "network", "old_format", "only", "lie", "count",
-    "result", "symbol", "decimals", "risk", "transfer_keys",
+    "kind", "to", "amount", "from", "hash", "transfers", "time", "contract", "network",
+    "old_format", "only", "lie", "count", "result", "symbol", "decimals", "risk", "transfer_keys",
+    *SCHEDULE,
 }  # fmt: skip
-CHAIN_SERVICES = ("tronscan", "trongrid")
 DEFAULTS: dict[str, Spec] = {
     "unconfirmed": {"confirms_after": None},
     "not-found": {"appears_after": None, "amount": 1},
@@ -25,15 +37,15 @@ THREE_DAYS = 3 * 86_400
 def make_payments(spec: Spec, now: float) -> dict[str, Payment]:
     """Given what a developer wants, return the payment as each service that knows it sees it."""
     spec = {"from": random_address(), "hash": secrets.token_hex(32), **spec}
-    lies = read.fields(spec.pop("lie", None) or {}, "lie")
+    lies = read.typed(spec.pop("lie", None) or {}, dict, "lie")
     only = spec.pop("only", None)
-    for service in [*lies, *([only] if only is not None else [])]:
-        read.choice(service, CHAIN_SERVICES, "A source in lie or only")
+    for service in [*lies, *([] if only is None else [only])]:
+        read.choice(service, SERVICES, "A source in lie or only")
     truth = _payment(spec, now)
-    versions = dict.fromkeys(CHAIN_SERVICES if only is None else [only], truth)
+    versions = dict.fromkeys(SERVICES if only is None else [only], truth)
     for service, lie in lies.items():
         if service in versions:
-            versions[service] = _payment({**spec, **read.fields(lie, "A lie")}, now)
+            versions[service] = _payment({**spec, **read.typed(lie, dict, "A lie")}, now)
     return versions
 
 
@@ -45,15 +57,18 @@ def _payment(spec: Spec, now: float) -> Payment:
     payment = replace(payment, **KINDS[kind](payment))
     if "transfers" in spec:
         payment = _with_transfers(payment, spec)
-    payment.result = read.text(spec, "result", payment.result)
-    payment.symbol = read.text(spec, "symbol", payment.symbol)
-    payment.decimals = read.whole(spec.get("decimals", payment.decimals), "decimals")
-    payment.risk = read.flag(spec, "risk", default=payment.risk)
-    payment.old_format = read.flag(spec, "old_format")
-    payment.transfer_keys = read.choice(
-        spec.get("transfer_keys", ""), ("", "absent", "empty", "present"), "transfer_keys"
+    transfer_keys = spec.get("transfer_keys", "")
+    return replace(
+        payment,
+        result=read.field(spec, "result", payment.result),
+        symbol=read.field(spec, "symbol", payment.symbol),
+        decimals=read.whole(spec.get("decimals", payment.decimals), "decimals"),
+        risk=read.field(spec, "risk", payment.risk),
+        old_format=read.field(spec, "old_format", False),
+        transfer_keys=read.choice(
+            transfer_keys, ("", "absent", "empty", "present"), "transfer_keys"
+        ),
     )
-    return payment
 
 
 def _good_payment(spec: Spec, kind: str, now: float) -> Payment:
@@ -73,25 +88,21 @@ def _good_payment(spec: Spec, kind: str, now: float) -> Payment:
         confirms_at=now,
         born=now,
     )
-    schedule(payment, {"appears_after": 0, "confirms_after": 0, **spec}, now)
+    schedule(payment, spec, now)
     return payment
 
 
 def schedule(payment: Payment, spec: Spec, now: float) -> None:
     """Set when the payment appears, confirms and vanishes, in seconds from now."""
-    for key, attribute in (
-        ("appears_after", "appears_at"),
-        ("confirms_after", "confirms_at"),
-        ("vanishes_after", "vanishes_at"),
-    ):
+    for key, moment in SCHEDULE.items():
         if key in spec:
             delay = read.seconds(spec, key, None)
-            setattr(payment, attribute, None if delay is None else now + delay)
+            setattr(payment, moment, None if delay is None else now + delay)
 
 
 def _with_transfers(payment: Payment, spec: Spec) -> Payment:
     """Replace the event log by the one that was asked for."""
-    rows = [read.fields(row, "A transfer") for row in read.items(spec, "transfers")]
+    rows = [read.typed(row, dict, "A transfer") for row in read.items(spec, "transfers")]
     for row in rows:
         read.only_known(row, {"contract", "from", "to", "amount", "type"}, "A transfer")
     transfers = tuple(_transfer({"from": spec["from"], **row}, spec) for row in rows)
@@ -110,9 +121,9 @@ def _transfer(row: Spec, spec: Spec) -> Transfer:
         raise ControlError("A payment needs an amount, in USDT: amount.")
     network = read.choice(spec.get("network", "mainnet"), USDT, "network")
     transfer = Transfer(
-        contract=read.text(row, "contract", read.text(spec, "contract", USDT[network])),
-        sender=read.text(row, "from"),
-        recipient=read.text(row, "to") or random_address(),
+        contract=read.field(row, "contract", read.field(spec, "contract", USDT[network])),
+        sender=read.field(row, "from", ""),
+        recipient=read.field(row, "to", "") or random_address(),
         amount=read.micro(row.get("amount", 0)),
         type=read.choice(row.get("type", "Transfer"), ("Transfer", "Approval"), "type"),
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from buffettsbot.http.sandbox.replies import dump
+from buffettsbot.http.sandbox.replies import RECORDED, dump
 from buffettsbot.http.sandbox.tron.chain import (
     BLOCKS_TO_SOLID,
     USDT,
@@ -11,7 +11,7 @@ from buffettsbot.http.sandbox.tron.chain import (
     block_at,
     to_base58,
 )
-from buffettsbot.http.sandbox.tron.node import METHODS, Body, contract_data, failure
+from buffettsbot.http.sandbox.tron.node import Body, contract_data, failure
 
 OFFICIAL = frozenset(USDT.values())
 USDT_LOGO = "https://static.tronscan.org/production/logo/usdtlogo.png"
@@ -27,89 +27,87 @@ PRODUCERS = [
 
 
 def tronscan(payment: Payment, now: float) -> bytes:
-    """Given a payment, return what `/api/transaction-info` says of it."""
-    confirmed = payment.confirmed(now)
-    confirmations = block_at(now) - payment.block(now)
-    if confirmed:
-        confirmations = max(BLOCKS_TO_SOLID + 1, confirmations)
-    else:
-        confirmations = min(max(0, confirmations), BLOCKS_TO_SOLID)
-    if not confirmed:
-        return dump(_tronscan_body(payment, now, confirmed, confirmations))
-    if "tronscan" not in payment.rendered:
-        payment.rendered["tronscan"] = dump(_tronscan_body(payment, now, True, -1))
-    return payment.rendered["tronscan"].replace(
-        b'"confirmations":-1', b'"confirmations":%d' % confirmations, 1
-    )
+    """Given a payment, return what `/api/transaction-info` says of it.
 
-
-def _tronscan_body(payment: Payment, now: float, confirmed: bool, confirmations: int) -> Body:
-    block = payment.block(now)
-    people = dict.fromkeys(
-        a for t in (payment.call, *payment.transfers) for a in (t.sender, t.recipient)
-    )
-    contracts = dict.fromkeys(
-        [payment.target, *(t.contract for t in payment.transfers)] if payment.is_call else []
-    )
+    A key whose value below is None is one that Tronscan leaves out of such a transaction.
+    """
     rows = _transfer_rows(payment)
-    body: Body = {
+    body = _called(payment, now, rows) | _included(payment, now, rows)
+    return dump({key: value for key, value in body.items() if value is not None})
+
+
+def _called(payment: Payment, now: float, rows: list[Body] | None) -> Body:
+    """Return the first half: who called what, and what moved."""
+    moved = (payment.call, *payment.transfers)
+    people = dict.fromkeys(who for each in moved for who in (each.sender, each.recipient))
+    called = [payment.target, *(each.contract for each in payment.transfers)]
+    contracts = dict.fromkeys(called if payment.is_call else [])
+    return {
         "contract_map": {**dict.fromkeys(people, False), **dict.fromkeys(contracts, True)},
         "contractRet": payment.result,
         "data": "",
-        "contractInfo": {address: _contract_info(payment, address) for address in contracts},
+        "contractInfo": {each: _contract_info(payment, each) for each in contracts} or None,
         "contractType": {"trx": 1, "trc10": 2}.get(payment.asset, 31),
         "event_count": len(payment.transfers),
         "project": "",
         "toAddress": payment.target,
-        "confirmed": confirmed,
+        "confirmed": payment.confirmed(now),
         "trc20TransferInfo": rows,
         "transfersAllList": rows,
-        "block": block,
-        "triggerContractType": 500,
+        "block": payment.block(now),
+        "triggerContractType": 500 if payment.is_call and not payment.failed else None,
         "riskTransaction": payment.risk or payment.asset == "trc10",
         "timestamp": payment.milliseconds,
         "info": {"resMessage": failure(payment)} if payment.failed else {},
         "normalAddressInfo": {address: {"risk": False} for address in [*people, *contracts]},
-        "cost": _cost(payment),
-        "addressTag": {},
+    }
+
+
+def _included(payment: Payment, now: float, rows: list[Body] | None) -> Body:
+    """Return the second half: at what cost, who confirmed it, and what was signed."""
+    block = payment.block(now)
+    confirmations = block_at(now) - block
+    if payment.confirmed(now):
+        confirmations = max(BLOCKS_TO_SOLID + 1, confirmations)
+    else:
+        confirmations = min(max(0, confirmations), BLOCKS_TO_SOLID)
+    first = rows[0] if rows else {}
+    return {
+        "cost": RECORDED["cost"]["failed" if payment.failed else "worked"],
+        "addressTag": {} if payment.is_call and not payment.failed else None,
         "revert": False,
         "confirmations": confirmations,
         "fee_limit": 30_000_000,
-        "tokenTransferInfo": rows[0] if rows else {},
-        "contract_type": "trc20",
+        "tokenTransferInfo": None if rows is None else first,
+        "contract_type": "trc20" if payment.is_call else None,
         "trigger_info": _trigger_info(payment),
         "signature_addresses": [],
         "ownerAddress": payment.owner,
-        "srConfirmList": _producers(block, 19 if confirmed else confirmations + 1),
+        "srConfirmList": [
+            {**producer, "block": block + n, "url": "https://tronscan.org"}
+            for n, producer in enumerate(PRODUCERS[: confirmations + 1])
+        ],
         "hash": payment.hash,
-        "contractData": contract_data(payment),
+        "contractData": _contract_data(payment),
         "internal_transactions": "" if payment.old_format and not payment.is_call else {},
+        "cheat_status": None if payment.is_call else 0,
+        "noteLevel": {"trx": 1, "trc10": 3}.get(payment.asset),
     }
-    _leave_out(payment, body)
-    return body
 
 
-def _leave_out(payment: Payment, body: Body) -> None:
-    """Remove the keys that Tronscan has no use for in this kind of transaction."""
-    failed, native = payment.failed, not payment.is_call
-    rows = body["trc20TransferInfo"]
-    if payment.transfer_keys == "absent" or (not rows and payment.transfer_keys != "empty"):
-        for key in ("trc20TransferInfo", "transfersAllList", "tokenTransferInfo"):
-            del body[key]
-    if failed or native:
-        del body["triggerContractType"], body["addressTag"]
-    if native:
-        del body["contract_type"], body["contractInfo"]
-        body.update({"cheat_status": 0, "noteLevel": 3 if payment.asset == "trc10" else 1})
+def _transfer_rows(payment: Payment) -> list[Body] | None:
+    """Return the transfer list: the event log, or by `transfer_keys` nothing, or the call.
 
-
-def _transfer_rows(payment: Payment) -> list[Body]:
-    """Return the transfer list: the event log, or by `transfer_keys` nothing, or the call."""
+    None where Tronscan has no such list.
+    """
+    if payment.transfer_keys == "absent":
+        return None
     if payment.transfer_keys == "empty":
         return []
-    if payment.transfer_keys == "present" and not payment.transfers:
-        return [_transfer_row(payment, payment.call)]
-    return [_transfer_row(payment, transfer) for transfer in payment.transfers]
+    transfers = payment.transfers
+    if payment.transfer_keys == "present" and not transfers:
+        transfers = (payment.call,)
+    return [_transfer_row(payment, transfer) for transfer in transfers] or None
 
 
 def _transfer_row(payment: Payment, transfer: Transfer) -> Body:
@@ -136,45 +134,28 @@ def _transfer_row(payment: Payment, transfer: Transfer) -> Body:
 
 
 def _contract_info(payment: Payment, address: str) -> Body:
-    if address not in [transfer.contract for transfer in (payment.call, *payment.transfers)]:
-        return {"isToken": False, "tag1": "", "tag1Url": "", "name": "Router", "risk": False}
-    official = address in OFFICIAL
-    return {
-        "isToken": True,
-        "tag1": "USDT Token" if official else "",
-        "tag1Url": "https://tron.network/usdt" if official else "",
-        "name": "TetherToken",
-        "risk": False,
-        "vip": official,
-    }
+    tokens = [transfer.contract for transfer in (payment.call, *payment.transfers)]
+    token = "usdt" if address in OFFICIAL else "token"
+    info: Body = RECORDED["contract"][token if address in tokens else "router"]
+    return info
 
 
 def _trigger_info(payment: Payment) -> Body:
     if not payment.is_call:
         return {}
-    selector, signature, arguments = METHODS[payment.method]
-    values = {name: str(getattr(payment.call, source)) for name, source in arguments.items()}
+    method = RECORDED["methods"][payment.method]
+    sources = sorted(method["arguments"].items(), reverse=True)
     return {
-        "method": signature,
-        "parameter": dict(sorted(values.items(), reverse=True)),
-        "methodId": selector,
+        "method": method["signature"],
+        "parameter": {name: str(getattr(payment.call, source)) for name, source in sources},
+        "methodId": method["selector"],
         "contract_address": payment.target,
         "call_value": 0,
     }
 
 
-def _cost(payment: Payment) -> Body:
-    if payment.failed:
-        spent = {"net_fee": 0, "energy_usage": 0, "fee": 554_120, "energy_fee": 554_120}
-        return {**spent, "energy_usage_total": 1_979, "origin_energy_usage": 0, "net_usage": 345}
-    cost: Body = {"multi_sign_fee": 0, "net_fee": 0, "energy_penalty_total": 17_245}
-    cost.update({"net_fee_cost": 1_000, "energy_usage": 31_895, "fee": 0, "energy_fee_cost": 420})
-    cost.update({"energy_fee": 0, "energy_usage_total": 31_895, "memoFee": 0})
-    return {**cost, "origin_energy_usage": 0, "net_usage": 345}
-
-
-def _producers(block: int, count: int) -> list[Body]:
-    return [
-        {**producer, "block": block + n, "url": "https://tronscan.org"}
-        for n, producer in enumerate(PRODUCERS[:count])
-    ]
+def _contract_data(payment: Payment) -> Body:
+    data = contract_data(payment)
+    if payment.asset == "trc10":
+        data["tokenInfo"] = {**RECORDED["trc10"], "tokenAbbr": payment.symbol}
+    return data
