@@ -148,8 +148,8 @@ class NewClaim(Customer):
     """The period to buy, as `GET /api/v1/plans/` names it; `12 months` or `3months` are understood
     too."""
     transaction_hash: Text
-    """64 hex digits in any case, with or without `0x` in front, or the transaction's link at
-    tronscan."""
+    """64 hex digits in any case, or any text that holds them once, such as a link: send on what the
+    customer wrote."""
 
 
 class JoinRequest(Body):

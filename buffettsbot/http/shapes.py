@@ -115,7 +115,7 @@ PENDING = {
     Reason.HELD_FOR_REVIEW: "an admin decides",
 }
 REFUSED = {
-    Reason.MALFORMED_HASH: "not 64 hex digits",
+    Reason.MALFORMED_HASH: "no hash in it, or different ones",
     Reason.FAILED_TRANSACTION: "it failed, no money moved",
     Reason.NO_USDT_TRANSFER: "no genuine TRC-20 USDT moved",
     Reason.WRONG_RECIPIENT: "USDT moved, but none to the wallet",

@@ -196,6 +196,19 @@ def test_a_malformed_hash_is_refused_and_not_written_down(shop: Bot, host: Host)
     assert ledger(host.app.db) == []
 
 
+def test_a_hash_is_found_in_what_people_send(shop: Bot, sandbox: Sandbox) -> None:
+    paid = sandbox.pay("good")
+    answer = shop.claim(ANN, f"Here it is: https://www.oklink.com/trx/tx/{paid}.")
+    assert (answer.status_code, answer.json()["transaction_hash"]) == (201, paid)
+    assert shop.claim(ANN, f"\u200b{paid.upper()}").text == answer.text
+
+
+def test_a_transfer_within_an_exchange_gets_its_own_sentence(shop: Bot, host: Host) -> None:
+    detail = is_refused(shop.claim(ANN, "Off-chain transfer 230000000001"), "malformed-hash")
+    assert "Ask the exchange for a withdrawal" in detail
+    assert ledger(host.app.db) == []
+
+
 def test_a_hash_that_never_appears_is_refused_in_the_end(shop: Bot, host: Host) -> None:
     is_pending(shop.claim(ANN, "ab" * 32), "not-found")
     host.clock.ahead = timedelta(hours=23)
