@@ -78,7 +78,7 @@ class Api:
 
         `chat_id` is the identity. A username that somebody else held moves to this person: Telegram
         vouches for the new holder. First and last names that are not given (or null) stay as they
-        were; an empty string clears them.
+        were; an empty string clears them. Who never had one is answered null.
         """
         user, created = users.register(
             self._app.db,
@@ -92,8 +92,8 @@ class Api:
         data = shapes.User(
             chat_id=user.chat_id,
             telegram_username=user.telegram_username,
-            first_name=user.first_name,
-            last_name=user.last_name,
+            first_name=user.first_name or new.first_name,  # as the original: null, unless ""
+            last_name=user.last_name or new.last_name,  # was given
         )
         return answer(status, shapes.UserSaved(status=status, data=data))
 

@@ -50,8 +50,8 @@ class User(Shape):
     chat_id: ChatId
     telegram_username: Username | None
     """Without the `@`; null when they have none."""
-    first_name: DisplayName
-    last_name: DisplayName
+    first_name: DisplayName | None
+    last_name: DisplayName | None
 
 
 class UserSaved(Shape):
