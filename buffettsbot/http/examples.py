@@ -31,7 +31,7 @@ RETRY_AFTER_UNLESS_NULL = {
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-BAD_BODY = "Fields are wrong, each named with why; or the body is no JSON object."
+BAD_BODY = "Fields are wrong, each named with why; or the body is no JSON object and no form."
 UNREADABLE = shapes.Refusal(status=400, message=NO_JSON)
 MISSING = [WHY["missing"]]
 
@@ -132,7 +132,7 @@ ANSWERS = {
             RETRY_AFTER_UNLESS_NULL,
         ),
         400: Told(
-            "Refused, with a reason; or fields are wrong; or the body is no JSON object.",
+            "Refused, with a reason; or fields are wrong; or the body is no JSON object and no form.",
             {
                 "underpaid": UNDERPAID,
                 "already used": shapes.HashUsed(detail=SENTENCES[Reason.ALREADY_USED]),
@@ -192,8 +192,8 @@ COMMON = {
         {"too large": shapes.Refusal(status=413, message=TOO_LARGE)},
     ),
     415: Told(
-        "The body is not declared as JSON.",
-        {"a form": shapes.Refusal(status=415, message=NOT_CALLED_JSON)},
+        "The body is declared as neither JSON nor a form.",
+        {"plain text": shapes.Refusal(status=415, message=NOT_CALLED_JSON)},
     ),
     500: Told(
         "A bug here; the service's log has the details.",

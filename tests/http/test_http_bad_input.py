@@ -325,8 +325,8 @@ def padded(size: int, **fields: Any) -> bytes:
 def test_what_is_not_called_json_is_refused(bot: Bot, path: str) -> None:
     body = padded(100, chat_id=8, plan="1 month", transaction_hash=GOOD)
     for kind in (
-        None, "", "text/plain", "text/json", "application/x-www-form-urlencoded",
-        "application/jsonx", "multipart/form-data; boundary=x", "application/xml", "json",
+        None, "", "text/plain", "text/json", "application/x-www-form-urlencodedx",
+        "application/jsonx", "multipart/mixed; boundary=x", "application/xml", "json",
         "application/json, text/plain", "\xff", "*/*",
     ):  # fmt: skip
         headers = {} if kind is None else {"Content-Type": kind.encode("latin-1")}
