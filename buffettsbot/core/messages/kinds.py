@@ -23,7 +23,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "admin-delete": (*_MEMBERSHIP, "by_itself"),
     "admin-held": _PAYMENT,
     "admin-refused": _PAYMENT,
-    "digest-remind": (*_COMMON, "told", "by_days"),
+    "digest-remind": (*_COMMON, "told", "by_days", "people", "more"),
     "digest-expire": (*_COMMON, "ended"),
     "digest-deliver": (*_COMMON, "failed", "people", "more"),
     "pass-failed": (*_COMMON, "pass", "error"),
@@ -108,7 +108,19 @@ _SAMPLES: dict[str, dict[str, Any]] = {
     "admin-delete": _SAMPLE | {"by_itself": True},
     "admin-held": _SAMPLE | {"reason": "held-for-review", "start_date": None, "end_date": None},
     "admin-refused": _REFUSED,
-    "digest-remind": {"told": 17, "by_days": {"7": 12, "3": 4, "1": 1}},
+    "digest-remind": {
+        "told": 17,
+        "by_days": {"7": 12, "3": 4, "1": 1},
+        "people": [
+            {"chat_id": 987654321, "telegram_username": "ann_x", "end_date": _SAMPLE["end_date"]},
+            {
+                "chat_id": 987654322,
+                "first_name": "Ben",
+                "last_name": "Example",
+                "end_date": _SAMPLE["end_date"],
+            },
+        ],
+    },
     "digest-expire": {"ended": 3},
     "digest-deliver": {
         "failed": 2,

@@ -225,6 +225,27 @@ def test_the_samples_agree_on_who_invites_and_removes(language: str) -> None:
 
 
 @languages
+def test_the_reminders_digest_names_people(language: str) -> None:
+    style = replace(STYLE, language=language)
+    end = "2027-01-31T09:30:00+00:00"
+    people = [
+        {"chat_id": n, "telegram_username": None, "first_name": f"Ann{n}", "end_date": end}
+        for n in range(25)
+    ]
+    payload = {"told": 25, "by_days": {"7": 25}, "people": people[:20]}
+    seen = shown(render("digest-remind", payload, style))
+    assert "Ann19" in seen
+    assert seen.count("Ann") == seen.count("2027, 10:30 (Europe/Berlin)") == 20
+    assert ("… and 5 more" if language == "en" else "… и ещё 5") in seen
+    all_named = shown(render("digest-remind", payload | {"told": 20}, style))
+    assert "…" not in all_named
+    longest = [one | {"first_name": "x" * 128, "last_name": "y" * 128} for one in people[:20]]
+    assert shown(render("digest-remind", payload | {"people": longest}, style)).count("•") == 21
+    of_an_older_release = {"told": 25, "by_days": {"7": 25}}
+    assert "•" in shown(render("digest-remind", of_an_older_release, style))
+
+
+@languages
 def test_a_refused_customer_hears_what_arrived(language: str) -> None:
     text = shown(
         render("payment-refused", sample("payment-refused"), replace(STYLE, language=language))
