@@ -67,7 +67,7 @@ def check(as_json: Json = False) -> None:
 
 
 def _rendered(kind: str, style: words.Style) -> dict[str, Any]:
-    message = messages.render(kind, kinds.sample(kind), style)
+    message = messages.render(kind, kinds.sample(kind, has_group=style.has_group), style)
     return {
         "name": kind,
         "language": style.language,

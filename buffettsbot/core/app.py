@@ -67,6 +67,7 @@ def style_of(settings: Settings) -> Style:
         support=settings.support,
         explorer_url=NETWORKS[settings.network].explorer_url,
         directory=settings.messages_dir.expanduser() if settings.messages_dir else None,
+        has_group=settings.group_id is not None,
     )
 
 

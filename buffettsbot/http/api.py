@@ -16,13 +16,12 @@ from typing import Any
 from bottle import Bottle, HTTPResponse, request
 
 from buffettsbot import __version__
-from buffettsbot.core.app import App, expectation_of
-from buffettsbot.core.chain.judge import Reason
+from buffettsbot.core.app import App, expectation_of, style_of
 from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.errors import Unavailable
 from buffettsbot.core.ledger import claims
-from buffettsbot.core.ledger.settlement import Outcome
 from buffettsbot.core.members import memberships, users
+from buffettsbot.core.messages.owners import words_of
 from buffettsbot.core.offers import plans
 from buffettsbot.core.telegram import joining
 from buffettsbot.core.telegram.bot import Telegram
@@ -30,6 +29,7 @@ from buffettsbot.http import openapi, shapes
 from buffettsbot.http.access import observed
 from buffettsbot.http.answers import answer, errors_as_json, plain_error
 from buffettsbot.http.bodies import SENTENCES, JoinRequest, NewClaim, NewUser, read
+from buffettsbot.http.claim_answers import answer_claim
 from buffettsbot.http.guard import guard
 from buffettsbot.http.metrics import Metrics
 from buffettsbot.http.openapi import Route
@@ -52,6 +52,7 @@ class Api:
     ) -> None:
         self._app = app
         self._expectation = expectation_of(app.settings)
+        self._style = style_of(app.settings)
         self.metrics = Metrics(app.db)
         self._chain = replace(chain, observe=self.metrics.observe_chain)
         self._chain_slots = threading.BoundedSemaphore(chain_slots)
@@ -78,7 +79,7 @@ class Api:
 
         `chat_id` is the identity. A username that somebody else held moves to this person: Telegram
         vouches for the new holder. First and last names that are not given (or null) stay as they
-        were; an empty string clears them.
+        were; an empty string clears them. Who never had one is answered null.
         """
         user, created = users.register(
             self._app.db,
@@ -92,8 +93,8 @@ class Api:
         data = shapes.User(
             chat_id=user.chat_id,
             telegram_username=user.telegram_username,
-            first_name=user.first_name,
-            last_name=user.last_name,
+            first_name=user.first_name or new.first_name,  # as the original: null, unless ""
+            last_name=user.last_name or new.last_name,  # was given
         )
         return answer(status, shapes.UserSaved(status=status, data=data))
 
@@ -130,6 +131,9 @@ class Api:
         * **400** with a `reason`: refused. `detail` is a sentence for the customer that says what
           to do next.
 
+        Sentences for the customer, `detail` and the `message` of a 202, are in the owner's language
+        (BUFFETTSBOT_LANGUAGE).
+
         Each hash buys once, for ever. The same customer, plan and hash again is answered 201 with
         the same body. A hash that is pending or used for somebody else is `already-used`.
         """
@@ -149,31 +153,8 @@ class Api:
                 self._chain_slots.release()
         self.metrics.claims.labels(outcome.verdict.verdict, outcome.verdict.reason).inc()
         self._queued()
-        return self._told(outcome)
-
-    def _told(self, outcome: Outcome) -> HTTPResponse:
-        verdict = outcome.verdict
-        if verdict.verdict == "accepted":
-            return answer(201, self._bought(outcome))
-        if verdict.verdict == "pending":
-            wait = outcome.retry_after
-            pending = shapes.ClaimPending(
-                reason=verdict.reason, message=verdict.detail, retry_after=wait
-            )
-            return answer(202, pending, **({} if wait is None else {"Retry_After": str(wait)}))
-        if verdict.reason is Reason.ALREADY_USED:
-            return answer(400, shapes.HashUsed(detail=verdict.detail))
-        return answer(400, shapes.ClaimRefused(reason=verdict.reason, detail=verdict.detail))
-
-    def _bought(self, outcome: Any) -> shapes.SubscriptionCreated:
-        """Show what an accepted claim bought; of such an outcome nothing is None."""
-        return shapes.SubscriptionCreated(
-            customer=outcome.customer_id,
-            plan=outcome.plan_id,
-            transaction_hash=outcome.transaction_hash,
-            start_date=self._date(outcome.start_date),
-            end_date=self._date(outcome.end_date),
-        )
+        words = words_of(self._style, [])
+        return answer_claim(outcome, new.transaction_hash, words, self._date)
 
     def list_plans(self) -> HTTPResponse:
         """List what is on sale, the shortest period first."""

@@ -1,4 +1,4 @@
-"""What clients send: a JSON object that makes a model, or a 4xx that says what is wrong with it.
+"""What clients send: a JSON object or a form that makes a model, or a 4xx that says what is wrong.
 
 A model's fields are what its route needs. What is wrong is told by the name of the field, of all
 fields at once: of types in the original's sentences, of what only the core knows in the core's.
@@ -6,9 +6,10 @@ fields at once: of types in the original's sentences, of what only the core know
 
 import json
 from collections.abc import Callable
+from io import BytesIO
 from typing import Annotated, Any, TypeVar
 
-from bottle import request
+from bottle import HTTPError, request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -36,7 +37,9 @@ LARGEST_BODY = 64 * 1024
 MOST_DIGITS = 18
 TOO_LARGE = "The body is larger than 64 KiB."
 NO_JSON = "The body is not valid JSON."
+NO_FORM = "The body is not a valid form."
 NOT_CALLED_JSON = "Send JSON, with the header Content-Type: application/json."
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 # By the type of pydantic's error; what the core says comes with the error.
 SENTENCES = {
@@ -96,7 +99,7 @@ Text = Annotated[str, AfterValidator(_not_blank)]
 
 
 class Body(BaseModel):
-    """A JSON object. Fields unknown here are ignored; the words below a field describe it."""
+    """What is sent. Fields unknown here are ignored; the words below a field describe it."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -148,8 +151,8 @@ class NewClaim(Customer):
     """The period to buy, as `GET /api/v1/plans/` names it; `12 months` or `3months` are understood
     too."""
     transaction_hash: Text
-    """64 hex digits in any case, with or without `0x` in front, or the transaction's link at
-    tronscan."""
+    """64 hex digits in any case, or any text that holds them once, such as a link: send on what the
+    customer wrote."""
 
 
 class JoinRequest(Body):
@@ -165,12 +168,12 @@ Model = TypeVar("Model", bound=Body)
 
 
 def read(model: type[Model]) -> Model:
-    """Return the request's JSON object as a model.
+    """Return the request's JSON object, or form, as a model.
 
-    Raises (as a response) 413, 415 or 400 when there is no JSON object to speak of, and the 400
-    that names every field that is wrong.
+    Raises (as a response) 413, 415 or 400 when there is neither to speak of, and the 400 that names
+    every field that is wrong.
     """
-    body = _object()
+    body = _fields()
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -191,15 +194,30 @@ def _wrong_fields(body: dict[str, Any], error: ValidationError) -> dict[str, lis
     return wrong
 
 
-def _object() -> dict[str, Any]:
+def _fields() -> dict[str, Any]:
     if request.content_length > LARGEST_BODY:
         raise refuse(413, TOO_LARGE)
     kind = request.content_type.partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    if kind not in FORMS and kind != "application/json" and not kind.endswith("+json"):
         raise refuse(415, NOT_CALLED_JSON)
     raw = request.environ["wsgi.input"].read(LARGEST_BODY + 1)
     if len(raw) > LARGEST_BODY:
         raise refuse(413, TOO_LARGE)
+    return _form(raw) if kind in FORMS else _object(raw)
+
+
+def _form(raw: bytes) -> dict[str, Any]:
+    request.environ |= {"wsgi.input": BytesIO(raw), "CONTENT_LENGTH": str(len(raw))}
+    try:
+        fields = list(request.POST.decode("utf-8").allitems())
+    except (HTTPError, LookupError, ValueError):
+        raise refuse(400, NO_FORM) from None
+    if len(dict(fields)) < len(fields):
+        raise refuse(400, "A field stands twice in the form.")
+    return dict(fields)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from buffettsbot.core.chain.judge import SENTENCES, Reason
+from buffettsbot.core.chain.judge import Reason
+from buffettsbot.core.messages.words import shipped_words
 from buffettsbot.http import shapes
 from buffettsbot.http.answers import WORDS
 from buffettsbot.http.bodies import NO_JSON, NOT_CALLED_JSON, TOO_LARGE
@@ -31,13 +32,14 @@ RETRY_AFTER_UNLESS_NULL = {
         "schema": {"type": "integer", "minimum": 1},
     }
 }
-BAD_BODY = "Fields are wrong, each named with why; or the body is no JSON object."
+BAD_BODY = "Fields are wrong, each named with why; or the body is no JSON object and no form."
 UNREADABLE = shapes.Refusal(status=400, message=NO_JSON)
 MISSING = [WHY["missing"]]
 
 ANN, BEN = 7000000001, 7000000002
 HASH = "e046c2bb63fa65a4a3d94228fd8fd87e1fb0c2ffa3780ef722846c532c326b0a"
 START, END = "22/11/2026 21:37:22", "22/12/2026 21:37:22"
+ENGLISH = shipped_words("en")
 USER = shapes.User(chat_id=ANN, telegram_username="ann", first_name="Ann", last_name="Lee")
 MEMBERSHIP = shapes.Subscription(
     customer="ann", plan="1 month", price=50, transaction_hash=HASH, start_date=START, end_date=END
@@ -46,12 +48,17 @@ BOUGHT = shapes.SubscriptionCreated(
     customer=ANN, plan=1, transaction_hash=HASH, start_date=START, end_date=END
 )
 UNCONFIRMED = shapes.ClaimPending(
-    reason=Reason.UNCONFIRMED, message=SENTENCES[Reason.UNCONFIRMED], retry_after=30
+    reason=Reason.UNCONFIRMED,
+    message=ENGLISH.reason(Reason.UNCONFIRMED),
+    retry_after=30,
+    amount="50",
+    price=50,
 )
 UNDERPAID = shapes.ClaimRefused(
     reason=Reason.UNDERPAID,
-    detail="49 USDT arrived, the plan costs 50 USDT. Choose a plan it pays for, or ask an admin "
-    "for help.",
+    detail=ENGLISH.reason(Reason.UNDERPAID, amount="49", price=50),
+    amount="49",
+    price=50,
 )
 MONTH, YEAR = (
     shapes.Plan(id=1, period="1 month", price=50),
@@ -132,10 +139,10 @@ ANSWERS = {
             RETRY_AFTER_UNLESS_NULL,
         ),
         400: Told(
-            "Refused, with a reason; or fields are wrong; or the body is no JSON object.",
+            f"Refused, with a reason. {BAD_BODY}",
             {
                 "underpaid": UNDERPAID,
-                "already used": shapes.HashUsed(detail=SENTENCES[Reason.ALREADY_USED]),
+                "already used": shapes.HashUsed(detail=ENGLISH.reason(Reason.ALREADY_USED)),
                 "missing": {"transaction_hash": MISSING},
                 "no JSON": UNREADABLE,
             },
@@ -192,8 +199,8 @@ COMMON = {
         {"too large": shapes.Refusal(status=413, message=TOO_LARGE)},
     ),
     415: Told(
-        "The body is not declared as JSON.",
-        {"a form": shapes.Refusal(status=415, message=NOT_CALLED_JSON)},
+        "The body is declared as neither JSON nor a form.",
+        {"plain text": shapes.Refusal(status=415, message=NOT_CALLED_JSON)},
     ),
     500: Told(
         "A bug here; the service's log has the details.",

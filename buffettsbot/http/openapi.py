@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from buffettsbot import __version__
-from buffettsbot.http.bodies import Body
+from buffettsbot.http.bodies import FORMS, Body
 from buffettsbot.http.examples import ANSWERS, BODIES, COMMON, PARAMETERS, Told
 from buffettsbot.http.guard import OPEN_TO_ALL
 from buffettsbot.http.shapes import Shape
@@ -30,7 +30,8 @@ transaction hash; this API checks it against the blockchain and sells the member
    (BUFFETTSBOT_GROUP_ID).
 
 **Every path works with and without its trailing slash.** JSON in, JSON out, UTF-8; a body has at
-most 64 KiB and needs `Content-Type: application/json`. A field that stands twice makes a body
+most 64 KiB and needs `Content-Type: application/json`. The same fields are taken from a form, too
+(`application/x-www-form-urlencoded`, `multipart/form-data`). A field that stands twice makes a body
 invalid; fields unknown here are ignored. Answers may get new fields: ignore those you don't know.
 
 **People** are named by `chat_id`, which never changes, or by `telegram_username`, which may move to
@@ -172,7 +173,9 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         operation["security"] = []
     if route.body:
         body = {"schema": schemas.of(route.body), "examples": _named(BODIES[name])}
-        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
+        forms = dict.fromkeys(FORMS, {"schema": body["schema"]})
+        content = {"application/json": body} | forms
+        operation["requestBody"] = {"required": True, "content": content}
     fields = route.body.model_fields if route.body else parameters
     unshaped = schemas.of_errors(f"{title}Errors", fields) if fields else {"type": "object"}
     responses = {status: {"$ref": f"#/components/responses/{status}"} for status in _common(route)}

@@ -17,6 +17,13 @@ Username = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]{0,31}$")]
 DisplayName = Annotated[str, Field(max_length=LONGEST_NAME)]
 Period = Annotated[str, Field(json_schema_extra={"enum": list(PERIODS)})]
 PlanId = Annotated[int, Field(ge=1)]
+Amount = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9]+(\.[0-9]{1,6})?$",
+        description="In USDT, what the transaction brought; null while that is not known.",
+    ),
+]
 Price = Annotated[int, Field(ge=1, description="In whole USDT.")]
 TransactionHash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Date = Annotated[
@@ -50,8 +57,8 @@ class User(Shape):
     chat_id: ChatId
     telegram_username: Username | None
     """Without the `@`; null when they have none."""
-    first_name: DisplayName
-    last_name: DisplayName
+    first_name: DisplayName | None
+    last_name: DisplayName | None
 
 
 class UserSaved(Shape):
@@ -115,7 +122,7 @@ PENDING = {
     Reason.HELD_FOR_REVIEW: "an admin decides",
 }
 REFUSED = {
-    Reason.MALFORMED_HASH: "not 64 hex digits",
+    Reason.MALFORMED_HASH: "no hash in it, or different ones",
     Reason.FAILED_TRANSACTION: "it failed, no money moved",
     Reason.NO_USDT_TRANSFER: "no genuine TRC-20 USDT moved",
     Reason.WRONG_RECIPIENT: "USDT moved, but none to the wallet",
@@ -133,9 +140,11 @@ class ClaimPending(Shape):
     reason: Annotated[str, _one_of(PENDING)]
     status: Status = 202
     message: Sentence
-    """A sentence for the customer."""
+    """A sentence for the customer, in the owner's language."""
     retry_after: Seconds | None
     """Seconds until the blockchain is asked again; null while an admin decides."""
+    amount: Amount | None
+    price: Price | None
 
 
 class ClaimRefused(Shape):
@@ -146,7 +155,9 @@ class ClaimRefused(Shape):
     status: Status = 400
     message: Literal["Transaction is not valid"] = "Transaction is not valid"
     detail: Sentence
-    """A sentence for the customer: what is wrong, and what to do next."""
+    """A sentence for the customer, in the owner's language: what is wrong, and what to do next."""
+    amount: Amount | None = None
+    price: Price | None = None
 
 
 class HashUsed(Shape):
@@ -159,7 +170,9 @@ class HashUsed(Shape):
         "Transaction hash already used for subscription."
     )
     detail: Sentence
-    """A sentence for the customer: what is wrong, and what to do next."""
+    """A sentence for the customer, in the owner's language: what is wrong, and what to do next."""
+    amount: Amount | None = None
+    price: Price | None = None
 
 
 class UserNotFound(Shape):

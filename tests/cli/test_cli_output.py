@@ -224,7 +224,15 @@ def test_a_name_cannot_command_the_terminal(run: Commands, sqlite_url: str) -> N
         assert not re.search("[\x9b\u202e\t]", screen.raw)
         piped = run.inside(*arguments).stdout
         assert not re.search("[\x1b\r\x9b\u202e\t]", piped)
+    for arguments in (("users", "show", "77"), ("users", "list"), ("subscribers", "show", "77")):
+        as_json = run.inside(*arguments, "--json")
+        assert not re.search("[\x1b\r\x9b\u202e\t]", as_json.stdout)
+        assert "\\u001b[2J" in as_json.stdout
+        assert "\\u009b1m\\u202eexe" in as_json.stdout
     assert run.inside("users", "show", "77", "--json").json()["first_name"] == evil
+    as_csv = run.inside("users", "list", "--csv").stdout
+    assert not re.search("[\x1b\r\x9b\u202e\t]", as_csv)
+    assert "[31mred\nnew line" in as_csv
     assert "Zoë 👩‍👩‍👧" in run.inside("users", "show", "77").stdout
     assert len(run.inside("users", "list").stdout.splitlines()) == 8
     told = run.inside("users", "show", "\x1b[2Jnobody\x9b")

@@ -25,6 +25,7 @@ def test_nobody_is_asked_about_what_cannot_be_done(
         (["payments", "reject", used, "--reason", "x"], "pending or held"),
         (["payments", "approve", hash_of(99)], "Nobody ever claimed this hash"),
         (["payments", "approve", "x"], "not a transaction hash"),
+        (["payments", "show", "Off-chain transfer 230000000001"], "Ask the exchange"),
         (["plans", "retire", "1 year"], "No plan for 1 year is on sale"),
         (["plans", "retire", "2 years"], "There is no period '2 years'"),
         (["subscribers", "revoke", "bob", "--reason", "x"], "No user 'bob'"),

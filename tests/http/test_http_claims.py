@@ -1,8 +1,10 @@
 """POST /api/v1/subscriptions/, letter by letter, through a real socket, on both databases."""
 
 import contextlib
+import re
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -98,7 +100,9 @@ def is_pending(answer: httpx.Response, reason: str) -> None:
     """Assert a 202 with everything the contract gives it."""
     said = answer.json()
     assert answer.status_code == 202
-    assert set(said) == {"status", "success", "message", "reason", "retry_after"}
+    expected = {"status", "success", "message", "reason", "retry_after", "amount", "price"}
+    assert set(said) == expected
+    assert said["price"] == 50
     assert (said["status"], said["success"], said["reason"]) == (202, False, reason)
     assert said["message"]
     if said["retry_after"] is None:
@@ -154,6 +158,8 @@ def is_refused(answer: httpx.Response, reason: str) -> str:
     """Assert a 400 with everything the contract gives it; return its detail."""
     said = answer.json()
     detail = said.pop("detail")
+    assert set(said) >= {"amount", "price"}
+    del said["amount"], said["price"]
     message = (
         "Transaction hash already used for subscription."
         if reason == "already-used"
@@ -184,15 +190,77 @@ def test_a_bad_payment_is_refused_with_its_reason(shop: Bot, host: Host, sandbox
         paid = sandbox.pay(kind)
         detail = is_refused(shop.claim(ANN, paid), reason)
         if reason == "underpaid":
-            assert "49 USDT arrived, the plan costs 50 USDT" in detail
+            assert "49 USDT arrived, the plan costs 50 USDT." in detail
         (entry,) = ledger(host.app.db, paid)
         assert (entry.status, entry.reason) == ("refused", reason)
     assert shop.get("/api/v1/subscriptions/", chat_id=ANN).status_code == 404
 
 
+AMOUNTS = [
+    # the payment, its reason, what arrived, the plan's price
+    ("underpaid", "underpaid", "49", 50),
+    ("wrong-recipient", "wrong-recipient", "0", 50),
+    ("unconfirmed", "unconfirmed", "50", 50),
+]
+
+
+def test_amount_and_price_stand_beside_the_reason(shop: Bot, sandbox: Sandbox) -> None:
+    for kind, reason, amount, price in AMOUNTS:
+        paid = sandbox.pay(kind)
+        for _ in range(2):  # asked, and from the ledger
+            said = shop.claim(ANN, paid).json()
+            assert (said["reason"], said["amount"], said["price"]) == (reason, amount, price)
+    unseen = shop.claim(ANN, "ab" * 32).json()
+    assert (unseen["reason"], unseen["amount"], unseen["price"]) == ("not-found", None, 50)
+    for sent in ("x", "ab" * 32):
+        said = shop.claim(BEN, sent).json()
+        assert (said["amount"], said["price"]) == (None, None)
+
+
+def test_a_customer_is_answered_in_the_owners_language(
+    database_url: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    own = tmp_path / "words.ini"
+    own.write_text("[reasons]\nunconfirmed = Минутку.\n", "utf-8")
+    env = clean_env(database_url, language="ru", messages_dir=str(tmp_path), **sandbox.settings)
+    with hosting(env, sandbox.wire) as host, bot_of(host.url) as bot:
+        plans.create_plan(host.app.db, period="1 month", price=50)
+        bot.register(ANN)
+        bot.register(BEN)
+        for kind, reason in BAD_PAYMENTS:
+            detail = is_refused(bot.claim(ANN, sandbox.pay(kind)), reason)
+            assert re.search("[а-я]", detail)
+            assert reason not in detail
+            if reason == "underpaid":
+                assert detail.startswith("Пришло 49 USDT, а тариф стоит 50 USDT. ")
+        waits = bot.claim(ANN, sandbox.pay("unconfirmed"))
+        is_pending(waits, "unconfirmed")
+        assert waits.json()["message"] == "Минутку."
+        paid = sandbox.pay()
+        assert bot.claim(ANN, paid).status_code == 201
+        assert "Этот платёж уже использован" in is_refused(bot.claim(BEN, paid), "already-used")
+        assert "Это не хеш" in is_refused(bot.claim(ANN, "x"), "malformed-hash")
+        within = is_refused(bot.claim(ANN, "Off-chain transfer 230000000001"), "malformed-hash")
+        assert "внутри биржи" in within
+        assert bot.claim(3, paid).json() == {"message": "User not found"}
+
+
 def test_a_malformed_hash_is_refused_and_not_written_down(shop: Bot, host: Host) -> None:
     for written in ("x", "0x", "f" * 63, "g" * 64, "f" * 65):
         is_refused(shop.claim(ANN, written), "malformed-hash")
+    assert ledger(host.app.db) == []
+
+
+def test_a_hash_is_found_in_what_people_send(shop: Bot, sandbox: Sandbox) -> None:
+    paid = sandbox.pay("good")
+    answer = shop.claim(ANN, f"Here it is: https://www.oklink.com/trx/tx/{paid}.")
+    assert (answer.status_code, answer.json()["transaction_hash"]) == (201, paid)
+    assert shop.claim(ANN, f"\u200b{paid.upper()}").text == answer.text
+
+
+def test_a_transfer_within_an_exchange_gets_its_own_sentence(shop: Bot, host: Host) -> None:
+    detail = is_refused(shop.claim(ANN, "Off-chain transfer 230000000001"), "malformed-hash")
+    assert "ask the exchange for a withdrawal" in detail
     assert ledger(host.app.db) == []
 
 

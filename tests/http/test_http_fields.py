@@ -124,5 +124,5 @@ def test_a_refusal_of_the_body_says_what_to_send(bot: Bot) -> None:
 def test_an_answer_is_utf_8_as_it_stands(bot: Bot) -> None:
     name = "Ännä 🐦"
     answer = bot.post(USERS, {"chat_id": ANN, "telegram_username": "ann", "first_name": name})
-    data = {"chat_id": ANN, "telegram_username": "ann", "first_name": name, "last_name": ""}
+    data = {"chat_id": ANN, "telegram_username": "ann", "first_name": name, "last_name": None}
     assert answer.text == json.dumps({"status": 200, "data": data}, ensure_ascii=False)

@@ -30,6 +30,20 @@ def test_names_that_are_not_given_stay_and_empty_ones_are_cleared(bot: Bot) -> N
     assert bot.post("/api/v1/users/", given).json()["data"] == full | {"last_name": ""}
 
 
+def test_names_that_were_never_given_are_null(bot: Bot) -> None:
+    bare = {"chat_id": ANN, "telegram_username": "ann"}
+    unnamed = bare | {"first_name": None, "last_name": None}
+    for status, given in (
+        (201, bare),
+        (200, bare),
+        (200, unnamed),
+    ):
+        answer = bot.post("/api/v1/users/", given)
+        assert (answer.status_code, answer.json()["data"]) == (status, unnamed)
+    known = bot.post("/api/v1/users/", bare | {"last_name": "Lee"}).json()["data"]
+    assert known == bare | {"first_name": None, "last_name": "Lee"}
+
+
 def test_a_username_is_bare_and_keeps_its_case(bot: Bot) -> None:
     for written in ("@Ann", '"Ann"', '"@Ann"', " Ann "):
         answer = bot.post("/api/v1/users/", {"chat_id": ANN, "telegram_username": written})

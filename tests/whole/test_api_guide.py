@@ -179,7 +179,7 @@ def test_the_bot_of_the_guide_works(world: World, tmp_path: Path, loopback: Loop
     assert EXPORTS["WALLET"] in to_ann[1]
     assert to_ann[2].startswith("You are in until ")
     assert to_eve[0].startswith("Which plan")
-    assert to_eve[2].startswith("Transaction hash already used")
+    assert to_eve[2].startswith("This payment has already been used")
     assert (len(to_ann), len(to_eve)) == (3, 3)
     with bot_of(world.api, EXPORTS["API_TOKEN"]) as asking:
         counted = asking.get("/metrics").text

@@ -21,7 +21,16 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from buffettsbot.cli.shared.table import GAP, Column, cells, fitted, printable, widths_of
+from buffettsbot.cli.shared.table import (
+    GAP,
+    Column,
+    cells,
+    fitted,
+    printable,
+    printable_json,
+    printable_lines,
+    widths_of,
+)
 
 PAGE_ROWS = 500
 
@@ -75,7 +84,7 @@ def show_json(data: Sequence[Mapping[str, Any]]) -> None:
 
 def show_styled(parts: Iterable[tuple[str, str]]) -> None:
     """Show pieces of text on stdout; their styles are for terminals."""
-    safe = [("\n".join(map(printable, text.split("\n"))), style) for text, style in parts]
+    safe = [(printable_lines(text), style) for text, style in parts]
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(Text.assemble(*safe), end="")
@@ -91,8 +100,7 @@ def say(words: str, *, label: str = "", style: str = "") -> None:
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
         words = re.sub(r": (buffettsbot [^\n]+)$", r":\n  \1", words)
-    words = "\n".join(printable(line) for line in words.split("\n"))
-    text = Text.assemble((f"{label}: ", style) if label else "", words)
+    text = Text.assemble((f"{label}: ", style) if label else "", printable_lines(words))
     console.print(text, soft_wrap=not console.is_terminal)
 
 
@@ -158,13 +166,14 @@ def _stream_csv(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> Non
 
 
 def _csv_cell(value: Any) -> str:
-    """No cell may begin what a spreadsheet would run as a formula, or end the row."""
+    """No cell may begin what a spreadsheet would run as a formula, end the row, or command a
+    terminal."""
     if isinstance(value, dict | list):
         return _json(value)
     if not isinstance(value, str):
         return "" if value is None else _jsonable(value)
-    text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\n") else text
+    text = printable_lines(value.replace("\r\n", "\n").replace("\r", "\n"))
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\n") else text
 
 
 def _stream_table(rows: Iterator[Mapping[str, Any]], columns: Sequence[Column], empty: str) -> None:
@@ -200,7 +209,8 @@ def _show_line(console: Console, texts: Sequence[str], styles: Sequence[str]) ->
 
 def _json(data: Any, indent: int | None = None) -> str:
     """Return JSON as it can be written; in a locale without UTF-8 letters are escaped."""
-    return json.dumps(data, ensure_ascii=not _is_utf8(), indent=indent, default=_jsonable)
+    text = json.dumps(data, ensure_ascii=not _is_utf8(), indent=indent, default=_jsonable)
+    return printable_json(text)
 
 
 def _is_utf8() -> bool:

@@ -49,6 +49,17 @@ def printable(text: str) -> str:
     return text if text.isprintable() else _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def printable_lines(text: str) -> str:
+    """Return a text that keeps its lines, and in which nothing else can command a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """Return JSON that says the same, its lines kept; what could command a terminal is escaped."""
+    lines = text.split("\n")  # none of them is within a string
+    return "\n".join(_UNPRINTABLE.sub(lambda c: f"\\u{ord(c[0]):04x}", line) for line in lines)
+
+
 def fitted(columns: Sequence[Column], rows: Sequence[Row], room: int | None) -> list[Column]:
     """Return the columns as they fit into `room` cells (None: all of them do)."""
     kept = list(columns)

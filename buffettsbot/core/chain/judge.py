@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from buffettsbot.core.chain.transaction import Answer, ChainTransaction, Silence, Transfer
+from buffettsbot.core.hashes import NO_HASH
 from buffettsbot.core.money import to_usdt
 
 
@@ -55,8 +56,7 @@ SENTENCES = {
     "A claim is asked again by itself; if it stays so, look at the transaction by hand.",
     Reason.HELD_FOR_REVIEW: "The payment is good, but the sender is marked as risky. "
     "An admin decides: payments approve or payments reject.",
-    Reason.MALFORMED_HASH: "This is not a transaction hash. Copy it again from the wallet that "
-    "paid: 64 characters, digits and the letters a to f.",
+    Reason.MALFORMED_HASH: NO_HASH,
     Reason.ALREADY_USED: "Transaction hash already used for subscription. "
     "Each payment buys once; send the hash of another payment.",
     Reason.FAILED_TRANSACTION: "The transaction failed on the blockchain, so no money moved. "

@@ -3,29 +3,22 @@
 What cannot be read is None. A time without a zone is UTC, as Django stores it.
 """
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote
 
 from buffettsbot.core.errors import BuffettsbotError, Invalid
-from buffettsbot.core.hashes import GRANT, parse_hash
+from buffettsbot.core.hashes import GRANT, hashes_in
 from buffettsbot.core.members.users import parse_chat_id, parse_username
 from buffettsbot.core.offers.plans import HIGHEST_PRICE, parse_period
 from buffettsbot.core.storage.models import PERIODS
 
-# A hash as people and forms decorate it: `0x…`, a link, with words or parameters behind. The
-# original sent whatever it was given to Tronscan, so each of these has bought.
-_WITHIN = re.compile(r"(?<![0-9a-f])(?:0x)?([0-9a-f]{64})(?![0-9a-f])", re.ASCII | re.IGNORECASE)
-
 
 def hash_in(spelled: str) -> str | None:
-    """Return the hash in the form in which it is burnt; None when there is none in it."""
-    try:
-        return parse_hash(spelled)
-    except Invalid:
-        within = _WITHIN.search(unquote(spelled))
-        return within[1].lower() if within else None
+    """Return the hash in the form in which it is burnt; None when there is none in it.
+
+    The original sent whatever it was given to Tronscan, so each of these spellings has bought.
+    """
+    return next(iter(hashes_in(spelled)), None)
 
 
 def as_it_is(spelled: str, customer: int | None) -> str:

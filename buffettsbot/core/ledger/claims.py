@@ -60,8 +60,8 @@ def claim(
     """
     try:
         transaction_hash = parse_hash(transaction_hash)
-    except Invalid:
-        return Outcome(verdict_of(Reason.MALFORMED_HASH))
+    except Invalid as error:
+        return Outcome(verdict_of(Reason.MALFORMED_HASH, str(error)))
     customer_id, plan = _parties(db, person, period)
     pending = {
         "transaction_hash": transaction_hash,

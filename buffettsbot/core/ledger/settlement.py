@@ -20,7 +20,7 @@ from buffettsbot.core.ledger.payments import ENTRY, UNCHANGED, Entry, claims_of,
 from buffettsbot.core.members.notices import BEGUN, OVERTAKEN, RENEWED, Notices, queue_notices
 from buffettsbot.core.members.standing import Raced, extend, standing_of
 from buffettsbot.core.members.users import PERSON
-from buffettsbot.core.money import MICRO
+from buffettsbot.core.money import MICRO, to_usdt
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import PAYMENT, PERIODS, PLAN, TELEGRAM_USER
@@ -46,8 +46,9 @@ class Overtaken(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a claim came to. Of an accepted one: the plan and the membership as it then stood;
-    of a pending one: the seconds until the chain is asked again.
+    """What a claim came to. Of one in the ledger: its price in whole USDT. Of an accepted one: the
+    plan and the membership as it then stood; of a pending one: the seconds until the chain is asked
+    again.
     """
 
     verdict: Verdict
@@ -56,6 +57,7 @@ class Outcome:
     plan_id: int | None = None
     start_date: datetime | None = None
     end_date: datetime | None = None
+    price: int | None = None
     retry_after: int | None = None
 
 
@@ -191,6 +193,8 @@ def _tell(
         "pending": ("payment-pending", None),
         "refused": ("payment-refused", "admin-refused"),
     }
+    short = payment.reason == Reason.UNDERPAID
+    arrived = {"amount": to_usdt(payment.amount or 0)} if short else {}
     queue_notices(
         connection,
         notices[payment.status],
@@ -202,6 +206,7 @@ def _tell(
         reason=payment.reason,
         start_date=payment.decided_at and payment.decided_at.isoformat(),
         end_date=payment.period_end and payment.period_end.isoformat(),
+        **arrived,
     )
 
 
@@ -224,6 +229,7 @@ def outcome_of(payment: Entry, now: datetime, verdict: Verdict | None = None) ->
         plan_id=payment.plan_id,
         start_date=payment.decided_at if payment.status == "accepted" else None,
         end_date=payment.period_end,
+        price=payment.price,
         retry_after=None if wait is None else max(1, int(wait.total_seconds())),
     )
 

@@ -30,8 +30,8 @@ def verify(
     """
     try:
         transaction_hash = parse_hash(transaction_hash)
-    except Invalid:
-        return None, verdict_of(Reason.MALFORMED_HASH), []
+    except Invalid as error:
+        return None, verdict_of(Reason.MALFORMED_HASH, str(error)), []
     prices = {plan.period: plan.price for plan in plans.list_plans(db, on_sale_only=True)}
     if period is not None and parse_period(period) not in prices:
         raise UnknownPlan(f"No plan for {parse_period(period)} is on sale.")

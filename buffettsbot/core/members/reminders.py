@@ -4,8 +4,9 @@ A threshold of N days holds for whoever's end is at most N × 24 h away; inside 
 counts. A reminder's key names the customer, the end and the threshold: promise 5 is a unique index.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.engine import Connection
@@ -20,7 +21,7 @@ from buffettsbot.core.members.notices import (
 )
 from buffettsbot.core.members.spans import spans
 from buffettsbot.core.outbox.queue import queue_all
-from buffettsbot.core.outbox.staff import Digest
+from buffettsbot.core.outbox.staff import MOST_NAMED, Digest
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import SUBSCRIPTION
 from buffettsbot.core.storage.passes import Report
@@ -44,24 +45,29 @@ def remind(
         for span in spans(db, untold, None if limit is None else limit - report.due):
             with db.begin() as session:
                 connection = session.connection()
-                told = _queue(connection, and_(untold, span.condition), threshold, now)
+                members = members_to_tell(connection, and_(untold, span.condition), lock=True)
+                told = _queue(connection, members, threshold, now)
                 if told:
                     counts = {"told": told, "by_days": {str(threshold): told}}
-                    digest.add(connection, counts, now)
+                    people = [{name: one[name] for name in _NAMED} for one in members[:MOST_NAMED]]
+                    digest.add(connection, counts | {"people": people}, now)
             report.due += told
             report.done += told
             watch(report)
     return report
 
 
+_NAMED = ("chat_id", "telegram_username", "first_name", "last_name", "end_date")
+
+
 def _queue(
-    connection: Connection, where: ColumnElement[bool], threshold: int, now: datetime
+    connection: Connection, members: Sequence[Mapping[str, Any]], threshold: int, now: datetime
 ) -> int:
     """Queue both messages to each member; return how many were not reminded by others meanwhile.
 
-    Nobody renews between: a renewal takes back what is queued, so it comes before this or after.
+    The members are locked. Nobody renews between: a renewal takes back what is queued, so it comes
+    before this or after.
     """
-    members = members_to_tell(connection, where, lock=True)
     pictures, details = (
         [
             notice(kind, member, about=f"{end_of(member)}:{threshold}", days=threshold)

@@ -9,7 +9,7 @@ from typing import Any
 
 from buffettsbot.core.errors import Invalid
 from buffettsbot.core.messages.kinds import FIELDS, LONGEST, LONGEST_OTHER, NAMES
-from buffettsbot.core.messages.template import check_template, fill
+from buffettsbot.core.messages.template import check_purpose, check_template, fill
 from buffettsbot.core.messages.words import (
     LANGUAGES,
     WORDS_FILE,
@@ -48,7 +48,7 @@ def check(style: Style) -> list[UnusedFile]:
     found = list[UnusedFile]()
     for path, language in files:
         try:
-            _check_own(path, language)
+            _check_own(path, language, style.has_group)
         except Invalid as error:
             found.append(UnusedFile(path, str(error)))
     return found
@@ -141,7 +141,7 @@ def _files_in(directory: Path) -> Iterator[tuple[Path, str | None]]:
             yield path, None
 
 
-def _check_own(path: Path, language: str | None) -> None:
+def _check_own(path: Path, language: str | None, has_group: bool) -> None:
     """Raise Invalid when a file in the owner's directory is not used as it was meant."""
     if re.fullmatch(r"reminder-\d+\.(png|jpg)", path.name):
         _check_picture(path)
@@ -158,6 +158,7 @@ def _check_own(path: Path, language: str | None) -> None:
         )
     template = read_text(path)
     check_template(path.stem, template)
+    check_purpose(path.stem, template, has_group=has_group)
     for values in _extremes(path.stem):
         fill(path.stem, template, values, f"\n\n{'x' * 100}")
 

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 
 from buffettsbot.core.errors import Invalid
-from buffettsbot.core.messages.kinds import FIELDS, PICTURED
+from buffettsbot.core.messages.kinds import FIELDS, NEEDED, PICTURED
 from buffettsbot.core.messages.markup import CAPTION_LIMIT, TEXT_LIMIT, plain, utf16_length
 
 _PLACEHOLDER = re.compile(r"\$\{([?!]?)([a-z_]+)\}")
 _BARE = re.compile(r"\$([a-z_]+)")
+_OTHER_BRACES = re.compile(r"\{\{?\s*([A-Za-z_]+)\s*\}?\}|%\(([A-Za-z_]+)\)s")
 
 
 def fill(kind: str, template: str, values: Mapping[str, str], note: str) -> str:
@@ -47,6 +48,12 @@ def check_template(kind: str, template: str) -> None:
     for name in _BARE.findall(rest):
         if name in FIELDS[kind]:
             raise Invalid(f"Write ${{{name}}} in place of ${name}.")
+    other = _OTHER_BRACES.search(rest)
+    if other:
+        raise Invalid(
+            f"Nothing is put in place of {other[0]}: a value is written as ${{name}}. "
+            f"There are: {', '.join(FIELDS[kind])}."
+        )
     for _, name in _PLACEHOLDER.findall(template):
         if name not in FIELDS[kind]:
             allowed = ", ".join(FIELDS[kind])
@@ -61,3 +68,15 @@ def check_template(kind: str, template: str) -> None:
                     f"In line {number}, which may vanish with its value, "
                     "every tag has to begin and to end."
                 ) from None
+
+
+def check_purpose(kind: str, template: str, *, has_group: bool) -> None:
+    """Raise Invalid when a template lacks a value without which its message is of no use.
+
+    `has_group`: whether the program invites people; where it does not, there are no links.
+    """
+    shown = {name for sign, name in _PLACEHOLDER.findall(template) if not sign}
+    for choices in NEEDED.get(kind, ()):
+        if shown.isdisjoint(choices) and (has_group or choices != ("invite_link",)):
+            values = " or ".join(f"${{{name}}}" for name in choices)
+            raise Invalid(f"It lacks {values}, which this message is for.")

@@ -10,6 +10,7 @@ from buffettsbot.core.messages.markup import escape, isolated, shorten, tidy, ut
 from buffettsbot.core.messages.words import DEFAULT_COMMUNITY, Style, Words, is_count
 
 MOST_PEOPLE = 12
+MOST_REMINDED = 20
 _URLS = ("link", "invite_link")
 
 
@@ -40,7 +41,7 @@ def _texts(payload: Mapping[str, Any], style: Style, words: Words) -> dict[str, 
         **_purchase(payload, style, words),
         "start": words.date(payload.get("start_date"), style.zone),
         "end": words.date(payload.get("end_date"), style.zone),
-        "reason": words.reason(reason),
+        "reason": words.reason(reason, amount=payload.get("amount"), price=payload.get("price")),
         "reason_slug": _text(reason),
         "days": _text(payload.get("days")),
         "days_left": words.less_than(payload.get("days")),
@@ -50,7 +51,7 @@ def _texts(payload: Mapping[str, Any], style: Style, words: Words) -> dict[str, 
         "by_days": _by_days(payload.get("by_days"), words),
         "ended": _text(payload.get("ended")),
         "failed": _text(payload.get("failed")),
-        **_people(payload.get("people"), payload.get("failed")),
+        **_people(payload, style, words),
         "pass": _text(payload.get("pass")),
         "error": _text(payload.get("error")),
     }
@@ -101,12 +102,19 @@ def _by_days(counts: Any, words: Words) -> str:
     )
 
 
-def _people(people: Any, count: Any) -> dict[str, str]:
-    """Those whom messages did not reach: the first of them by name, and how many more."""
+def _people(payload: Mapping[str, Any], style: Style, words: Words) -> dict[str, str]:
+    """The first of those whom a digest is about, by name, and how many more.
+
+    Whom messages did not reach, with what Telegram said; who was reminded, with their end.
+    """
+    people, reminded = payload.get("people"), "told" in payload
+    count = payload.get("told" if reminded else "failed")
     listed = [p for p in people if isinstance(p, Mapping)] if isinstance(people, list) else []
     lines = list[str]()
-    for one in listed[:MOST_PEOPLE]:
-        who = _person({k: one.get(k) for k in ("chat_id", "telegram_username")})["person"]
-        lines.append(f"• {shorten(who, 40)}: {shorten(_text(one.get('error')), 150)}")
+    for one in listed[: MOST_REMINDED if reminded else MOST_PEOPLE]:
+        person = _person(one)
+        who = shorten(person["username"] or person["person"], 40)
+        end = words.date(one.get("end_date"), style.zone)
+        lines.append(f"• {who}: {shorten(end if reminded else _text(one.get('error')), 150)}")
     more = max(len(listed), count if isinstance(count, int) else 0) - len(lines)
     return {"people": "\n".join(lines), "more": str(more) if more else ""}

@@ -19,8 +19,11 @@ DEFAULT_COMMUNITY = "our community"
 MOST_BYTES = 64 * 1024
 
 _WORDS = {"months": 12, "day": 2}
-_DATE_PARTS = {"day": 1, "month": "", "year": 1, "time": "", "zone": ""}
-_LESS_PARTS = {"count": 1, "days": ""}
+_PARTS: dict[str, dict[str, Any]] = {
+    "date": {"day": 1, "month": "", "year": 1, "time": "", "zone": ""},
+    "less-than": {"count": 1, "days": ""},
+    "arrived": {"amount": "", "price": ""},
+}
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,16 @@ class Words:
         """Return a plan's period in this language."""
         return self.sections["periods"].get(str(period), "" if period is None else str(period))
 
-    def reason(self, slug: Any) -> str:
-        """Return what a customer is told of a payment's reason; "" for an unknown one."""
-        return self.sections["reasons"].get(str(slug), "")
+    def reason(self, slug: Any, *, amount: Any = None, price: Any = None) -> str:
+        """Return what a customer is told of a payment's reason; "" for an unknown one.
+
+        Who paid too little hears what came and what it costs, if both are given, in USDT.
+        """
+        sentence = self.sections["reasons"].get(str(slug), "")
+        if slug != "underpaid" or amount is None or price is None:
+            return sentence
+        arrived = self.word("arrived").format(amount=amount, price=price)
+        return f"{arrived} {sentence}"
 
     def word(self, name: str) -> str:
         """Return a word by its name."""
@@ -130,7 +140,7 @@ def _check(section: str, name: str, value: str) -> None:
         return
     if len(value.split()) != _WORDS.get(name, len(value.split())):
         raise Invalid(f'"{name}" has to be {_WORDS[name]} words.')
-    parts: dict[str, Any] = {"date": _DATE_PARTS, "less-than": _LESS_PARTS}.get(name, {})
+    parts = _PARTS.get(name)
     if parts:
         try:
             value.format(**parts)
@@ -141,7 +151,8 @@ def _check(section: str, name: str, value: str) -> None:
 
 @dataclass(frozen=True)
 class Style:
-    """How an owner's messages look. `directory`: their own texts and pictures."""
+    """How an owner's messages look. `directory`: their own texts and pictures; `has_group`: whether
+    people are invited to a group."""
 
     language: str
     zone: ZoneInfo
@@ -149,3 +160,4 @@ class Style:
     support: str | None
     explorer_url: str
     directory: Path | None = None
+    has_group: bool = True

@@ -188,6 +188,7 @@ def test_a_refusal_is_told_to_the_customer_and_to_every_admin_there_is(
     assert len(queued(db)) == 1 + len(admins)
     (notice,) = [row for row in rows(db, Outbox) if row.chat_id == 7]
     assert (notice.payload["reason"], notice.payload["transaction_hash"]) == ("underpaid", HASH)
+    assert (notice.payload["amount"], notice.payload["price"]) == ("1", 50)
 
 
 def test_waiting_is_told_once_however_long_it_lasts(db: Database) -> None:

@@ -266,7 +266,7 @@ def test_payments_that_are_not(db: Database) -> None:
     settle(db, chain, EXPECTATION, now=NOW + MINUTE)
     none = BEN | {"start_date": None, "end_date": None}
     pending = none | {"transaction_hash": hash_of(81), "reason": "not-found"}
-    refused = none | {"transaction_hash": hash_of(80), "reason": "underpaid"}
+    refused = none | {"transaction_hash": hash_of(80), "reason": "underpaid", "amount": "49"}
     refused["start_date"] = "2026-03-01T12:01:00+00:00"
     about = "1:2026-03-01T12:00:00+00:00"
     assert told(db) == {

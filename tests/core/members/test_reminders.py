@@ -146,7 +146,22 @@ def test_the_admins_hear_of_it_once_a_run(db: Database) -> None:
     remind(db, now=END - DAY + MINUTE, days=DAYS)
     digests = [row for row in rows(db, Outbox) if row.kind == "digest-remind"]
     assert sorted(row.chat_id for row in digests) == [900, 901]
-    assert digests[0].payload == {"told": 1, "by_days": {"1": 1}}
+    person = {"chat_id": 7, "telegram_username": "ann", "first_name": "", "last_name": ""}
+    ends = {"end_date": END.isoformat(timespec="microseconds")}
+    assert digests[0].payload == {"told": 1, "by_days": {"1": 1}, "people": [person | ends]}
+
+
+def test_the_digest_names_twenty_people_however_many_there_are(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "SPAN", 8)
+    staff(db, 900)
+    for chat_id in range(100, 125):
+        member(db, chat_id, f"user{chat_id}")
+    assert remind(db, now=END - DAY, days=DAYS).done == 25
+    (digest,) = [row for row in rows(db, Outbox) if row.kind == "digest-remind"]
+    named = [one["chat_id"] for one in digest.payload["people"]]
+    assert (digest.payload["told"], named) == (25, list(range(100, 120)))
 
 
 def test_a_rehearsal_shows_who_is_due_and_changes_nothing(db: Database) -> None:

@@ -23,7 +23,7 @@ from buffettsbot.core.errors import Invalid
 from buffettsbot.core.messages import markup, owners
 from buffettsbot.core.messages import template as template_module
 from buffettsbot.core.messages import values as values_module
-from buffettsbot.core.messages.kinds import FIELDS, NAMES, sample
+from buffettsbot.core.messages.kinds import FIELDS, NAMES, NEEDED, sample
 from buffettsbot.core.messages.owners import check
 from buffettsbot.core.messages.render import Message, render
 from buffettsbot.core.messages.words import LANGUAGES, TEXTS, Style, shipped_words
@@ -191,6 +191,71 @@ def test_every_reason_has_a_sentence(language: str, reason: Reason) -> None:
         assert sentence in shown(render(kind, payload, style))
 
 
+SLUGS = {str(reason) for reason in Reason}
+WORDS_OF_SLUGS = {word for slug in SLUGS for word in slug.split("-")} - {"usdt"}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_no_person_reads_a_slug(kind: str) -> None:
+    payload = sample(kind) | ({"error": "…"} if kind == "pass-failed" else {})
+    for reason in Reason if "reason" in FIELDS[kind] else [Reason.ACCEPTED]:
+        for language in LANGUAGES:
+            style = replace(STYLE, language=language, community="наше")
+            text = render(kind, payload | {"reason": str(reason)}, style).text
+            read = re.sub(r"<code>.*?</code>|<[^>]*>", "", text).lower()
+            assert not [slug for slug in SLUGS if "-" in slug and slug in read]
+            assert "underpaid" not in read
+            if language == "ru":
+                assert not WORDS_OF_SLUGS & set(re.findall("[a-z]+", read))
+
+
+@languages
+def test_the_samples_agree_on_who_invites_and_removes(language: str) -> None:
+    for has_group in (True, False):
+        texts = [
+            shown(
+                render(kind, sample(kind, has_group=has_group), replace(STYLE, language=language))
+            )
+            for kind in ("admin-add", "admin-delete")
+        ]
+        nothing = "there is nothing to do" if language == "en" else "делать ничего не нужно"
+        assert [nothing in text for text in texts] == [has_group] * 2
+        welcome = render("welcome", sample("welcome", has_group=has_group), STYLE)
+        assert ("Join the group" in welcome.text) == has_group
+
+
+@languages
+def test_the_reminders_digest_names_people(language: str) -> None:
+    style = replace(STYLE, language=language)
+    end = "2027-01-31T09:30:00+00:00"
+    people = [
+        {"chat_id": n, "telegram_username": None, "first_name": f"Ann{n}", "end_date": end}
+        for n in range(25)
+    ]
+    payload = {"told": 25, "by_days": {"7": 25}, "people": people[:20]}
+    seen = shown(render("digest-remind", payload, style))
+    assert "Ann19" in seen
+    assert seen.count("Ann") == seen.count("2027, 10:30 (Europe/Berlin)") == 20
+    assert ("… and 5 more" if language == "en" else "… и ещё 5") in seen
+    all_named = shown(render("digest-remind", payload | {"told": 20}, style))
+    assert "…" not in all_named
+    longest = [one | {"first_name": "x" * 128, "last_name": "y" * 128} for one in people[:20]]
+    assert shown(render("digest-remind", payload | {"people": longest}, style)).count("•") == 21
+    of_an_older_release = {"told": 25, "by_days": {"7": 25}}
+    assert "•" in shown(render("digest-remind", of_an_older_release, style))
+
+
+@languages
+def test_a_refused_customer_hears_what_arrived(language: str) -> None:
+    text = shown(
+        render("payment-refused", sample("payment-refused"), replace(STYLE, language=language))
+    )
+    assert "139 USDT" in text
+    assert "140 USDT" in text
+    old = sample("payment-refused") | {"amount": None}  # queued by an older release
+    assert "139" not in shown(render("payment-refused", old, replace(STYLE, language=language)))
+
+
 def test_both_languages_have_the_same_words_and_values() -> None:
     english, russian = (shipped_words(language).sections for language in LANGUAGES)
     assert {s: set(w) for s, w in english.items()} == {s: set(w) for s, w in russian.items()}
@@ -253,7 +318,7 @@ def test_welcome_with_and_without_an_invitation() -> None:
 @pytest.mark.parametrize("by_itself", [True, 1])  # SQLite's JSON says 1
 def test_admins_hear_whether_the_program_acts(by_itself: object) -> None:
     payload = sample("admin-delete")
-    assert "removes them itself" in shown(
+    assert "removes them by itself" in shown(
         render("admin-delete", payload | {"by_itself": by_itself}, STYLE)
     )
     for no in (False, 0, None):
@@ -344,14 +409,59 @@ def test_a_broken_picture_is_not_sent(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["welcome.html", "en/welcome.html"])
 def test_an_owners_text_is_used(tmp_path: Path, name: str) -> None:
-    text = "\ufeffCiao <b>${name}</b>, only $5 & more!\r\n\r\n\r\n${support}\r\n"
+    text = "\ufeffCiao <b>${name}</b>, only $5 {&} more!\r\n\r\n\r\n${invite_link}\r\n"
     style = own(tmp_path, name, text)
     message = render("welcome", sample("welcome"), style)
-    assert message.text == "Ciao <b>Ann</b>, only $5 & more!\n\n@help"
+    link = sample("welcome")["invite_link"]
+    assert message.text == f"Ciao <b>Ann</b>, only $5 {{&}} more!\n\n{link}"
     assert message.warnings == ()
     assert check(style) == []
     russian = render("welcome", sample("welcome"), replace(style, language="ru"))
     assert russian.text.startswith("Ciao") == (name == "welcome.html")
+
+
+@pytest.mark.parametrize("kind", NEEDED)
+def test_a_text_that_lacks_what_it_is_for_is_found(tmp_path: Path, kind: str) -> None:
+    needed = [" ".join(f"${{{name}}}" for name in choices) for choices in NEEDED[kind]]
+    for missing in range(len(needed)):
+        rest = needed[:missing] + needed[missing + 1 :]
+        flags = "".join(f"${{?{name}}}" for name in NEEDED[kind][missing])
+        style = own(tmp_path, f"{kind}.html", f"Hello {flags}\n{' '.join(rest)}")
+        (finding,) = check(style)
+        assert all(f"${{{name}}}" in finding.problem for name in NEEDED[kind][missing])
+        message = render(kind, sample(kind), style)
+        assert (message.text.startswith("Hello"), message.warnings) == (True, ())
+    for choice in range(max(map(len, NEEDED[kind]))):
+        one_each = [choices[min(choice, len(choices) - 1)] for choices in NEEDED[kind]]
+        values = " ".join(f"${{{name}}}" for name in one_each)
+        assert check(own(tmp_path, f"{kind}.html", f"Hello\n{values}")) == []
+    assert {name for choices in NEEDED[kind] for name in choices} <= set(FIELDS[kind])
+
+
+def test_a_link_is_not_missed_where_nobody_is_invited(tmp_path: Path) -> None:
+    style = own(tmp_path, "welcome.html", "Hello ${name}, we add you by hand.")
+    assert check(replace(style, has_group=False)) == []
+    (finding,) = check(style)
+    assert finding.problem == "It lacks ${invite_link}, which this message is for."
+
+
+def test_every_value_is_documented_with_its_example() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "settings.md").read_text("utf-8")
+    rows = re.findall(r"^\| `\$\{(\w+)\}` \| (.+?) \| .+? \|$", page, re.MULTILINE)
+    documented = {name: example.strip("`") for name, example in rows}
+    style = replace(STYLE, community="The Value Club", support="@help")
+    examples = dict[str, set[str]]()
+    for kind in NAMES:
+        values = values_module.values_of(kind, sample(kind), style, shipped_words("en"))
+        for name, value in values.items():
+            examples.setdefault(name, {""}).add(value.split("\n")[0])
+    assert sorted(documented) == sorted(examples)
+    for name, example in documented.items():
+        assert example in examples[name] or examples[name] == {""}, name
+    needed = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", page, re.MULTILINE)
+    assert {kind: re.findall(r"\w+(?=\})", values) for kind, values in needed} == {
+        kind: [name for choices in every for name in choices] for kind, every in NEEDED.items()
+    }
 
 
 def test_the_text_of_the_language_comes_first(tmp_path: Path) -> None:
@@ -368,6 +478,9 @@ BROKEN: dict[str, str | bytes] = {
     "value without braces": "Hello $name",
     "value misspelt": "Hello ${Name}",
     "value unfinished": "Hello ${name",
+    "value of another language": "Hi {first_name}",
+    "value of a template engine": "Hi {{ name }}",
+    "value of the original": "Hi %(name)s",
     "unclosed": "<b>Hello",
     "unopened": "Hello</b>",
     "crossed": "<b><i>Hello</b></i>",
@@ -449,7 +562,7 @@ def test_stray_files_are_found(tmp_path: Path) -> None:
     own(tmp_path, "welcome.txt", "Hello")
     own(tmp_path, "fr/welcome.html", "Salut")
     own(tmp_path, ".welcome.html.swp", "x")
-    own(tmp_path, "ru/welcome.html", "Привет")
+    own(tmp_path, "ru/welcome.html", "Привет\n${invite_link}")
     assert [f.path.name for f in check(style)] == ["fr", "welcom.html", "welcome.txt"]
 
 
@@ -472,6 +585,7 @@ def test_an_owner_changes_some_words(tmp_path: Path) -> None:
         "[words]\ndate = {nope}\n",
         "[words]\ndate = {day\n",
         "[words]\nless-than = {0}\n",
+        "[words]\narrived = {price} of {nope}\n",
         "[words]\nday = day\n",
         "[words]\nagain = a\nagain = b\n",
         "\xff".encode("latin-1"),
