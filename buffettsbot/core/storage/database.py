@@ -27,17 +27,27 @@ CONNECT_SECONDS = 5
 BUSY_SECONDS = 10
 POOL_SIZE = 32
 
-_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+# The two kinds of transaction. Outside of them each statement is one by itself.
+_WRITING: dict[str, dict[str, Any]] = {
+    "sqlite": {"sqlite_begin": "BEGIN IMMEDIATE"},
+    "postgresql": {"isolation_level": "READ COMMITTED"},
+}
+_SNAPSHOT: dict[str, dict[str, Any]] = {
+    "sqlite": {"sqlite_begin": "BEGIN"},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
 
 
 class Database:
-    """An engine for `url` (SQLAlchemy's form). Opening it connects to nothing."""
+    """An engine for `url` (SQLAlchemy's form). Opening it connects to nothing.
+
+    Its connections are in autocommit, so that a look, the most frequent use, pays for no BEGIN.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        # The same connections; what runs alone needs no BEGIN and no COMMIT around it.
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writing = self.engine.execution_options(**_WRITING[self.engine.dialect.name])
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Session]:
@@ -45,7 +55,11 @@ class Database:
 
         Raises Unavailable when the database cannot answer or write; IntegrityError passes.
         """
-        with explained(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with (
+            explained(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextlib.contextmanager
@@ -54,7 +68,7 @@ class Database:
 
         Raises Unavailable when the database cannot answer.
         """
-        with explained(), Session(self._autocommit, expire_on_commit=False) as session:
+        with explained(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextlib.contextmanager
@@ -63,7 +77,7 @@ class Database:
 
         Nothing is locked, nothing can be changed for good. Raises Unavailable.
         """
-        kind = {"sqlite_begin": "BEGIN"} if self.is_sqlite else _SNAPSHOT
+        kind = _SNAPSHOT[self.engine.dialect.name]
         with explained(), self.engine.connect().execution_options(**kind) as connection:
             yield connection
 
@@ -74,12 +88,12 @@ class Database:
         One such costs one round trip where `begin` costs three. Raises Unavailable; IntegrityError
         passes.
         """
-        with explained(), self._autocommit.connect() as connection:
+        with explained(), self.engine.connect() as connection:
             yield connection
 
     def version(self) -> str | None:
         """Return the version of the data's form, None for a database that has none yet."""
-        with explained(), self._autocommit.connect() as connection:
+        with explained(), self.engine.connect() as connection:
             if not self.engine.dialect.has_table(connection, "alembic_version"):
                 return None
             found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -128,6 +142,7 @@ def _engine(url: str) -> Engine:
         return create_engine(
             parsed.set(query={}),
             connect_args=driver_options,
+            isolation_level="AUTOCOMMIT",
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=BUSY_SECONDS,
@@ -148,6 +163,7 @@ def _sqlite(url: str, path: str | None) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        isolation_level="AUTOCOMMIT",  # the driver must not begin or end transactions by itself
         pool_size=POOL_SIZE,
         hide_parameters=True,
     )
@@ -167,13 +183,11 @@ def _make_home(directory: Path) -> None:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # the driver must not begin or end transactions by itself
     connection.execute("PRAGMA foreign_keys = ON")
     with contextlib.suppress(sqlite3.OperationalError):  # a read-only file: looking still works
         connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN IMMEDIATE"))
+    if begin := connection.get_execution_options().get("sqlite_begin"):
+        connection.exec_driver_sql(begin)
