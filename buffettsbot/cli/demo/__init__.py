@@ -27,6 +27,8 @@ from buffettsbot.http.sandbox import running_sandbox
 
 commands = typer.Typer(**command_settings)
 
+HOOKS = {"response": [httpx.Response.raise_for_status]}
+
 
 def _play(stage: Stage) -> None:
     try:
@@ -101,7 +103,7 @@ def demo() -> None:
             with (
                 closing(Typist(environment)) as typist,
                 _serving(environment) as url,
-                httpx.Client(base_url=sandbox_url, trust_env=False) as sandbox,
+                httpx.Client(base_url=sandbox_url, trust_env=False, event_hooks=HOOKS) as sandbox,
                 httpx.Client(base_url=url, trust_env=False, timeout=30) as bot,
             ):
                 settings = Settings.model_validate(named_in(environment))

@@ -88,8 +88,6 @@ def whole(value: object, what: str) -> int:
 def micro(value: object) -> int:
     """Given USDT as `50`, `"49.99"` or `49.99`, return it in millionths."""
     try:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise InvalidOperation
         amount = Decimal(str(value)).scaleb(6)
         if amount != amount.to_integral_value() or not 0 <= amount < 2**256:
             raise InvalidOperation

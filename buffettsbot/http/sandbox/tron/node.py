@@ -88,27 +88,25 @@ def transaction(payment: Payment, now: float, visible: bool) -> bytes:
 def receipt(payment: Payment, now: float, visible: bool) -> bytes:
     """Given a payment, return what `gettransactioninfobyid` says of it."""
     block = {"blockNumber": payment.block(now), "blockTimeStamp": payment.milliseconds}
+    spent = RECORDED["spent"]
     if not payment.is_call:
-        native = {"contractResult": [""], "receipt": RECORDED["spent"]["native"]}
+        native = {"contractResult": [""], "receipt": spent["native"]}
         return dump({"id": payment.hash, **block, **native})
-    body: Body = {
-        "id": payment.hash,
-        "fee": 554_120 if payment.failed else 345_000,
-        **block,
+    called = {
         "contractResult": [RESULTS.get(payment.result, "")],
         "contract_address": _address(payment.target, visible),
     }
     if payment.failed:
         reason = failure(payment)
-        body["receipt"] = {**RECORDED["spent"]["failed"], "result": payment.result}
-        body["result"] = "FAILED"
-        body["resMessage"] = reason if visible else reason.encode().hex()
-        return dump(body)
-    spent = {**RECORDED["spent"]["worked"], "result": payment.result}
-    body["receipt"] = {**spent, "energy_penalty_total": 49_635}
-    if payment.transfers:
-        body["log"] = [_event(transfer, visible) for transfer in payment.transfers]
-    return dump(body)
+        outcome = {
+            "receipt": spent["failed"] | {"result": payment.result},
+            "result": "FAILED",
+            "resMessage": reason if visible else reason.encode().hex(),
+        }
+        return dump({"id": payment.hash, "fee": 554_120, **block, **called, **outcome})
+    log = [_event(transfer, visible) for transfer in payment.transfers]
+    outcome = {"receipt": spent["worked"], **({"log": log} if log else {})}
+    return dump({"id": payment.hash, "fee": 345_000, **block, **called, **outcome})
 
 
 def _event(transfer: Transfer, visible: bool) -> Body:
