@@ -144,7 +144,7 @@ configure() {
   draft
 }
 
-well_formed() { # FILE PLACE: this version understands every setting in the file; it is mended in PLACE
+well_formed() { # FILE PLACE: this version understands every setting in the file; it is to be fixed in PLACE
   "$release/bin/python" -I -c '
 import sys
 from pathlib import Path
@@ -153,7 +153,7 @@ for name, why in load_settings(Path(sys.argv[1])).problems(*Settings.model_field
     if why.startswith("is malformed"):
         print(f"{PREFIX}{name.upper()} {why}")' "$1" | {
     ! grep . >&2
-  } || die "Mend this in $2, then run the same again."
+  } || die "Fix this in $2, then run the same again."
 }
 
 ask() { # NAME SEED_NAME QUESTION [hidden]
@@ -375,7 +375,7 @@ go_back() {
   journalctl --quiet --no-pager --output=cat --lines=5 --unit=buffettsbot-http.service >&2 || true
   stop
   if [ -z "$old" ]; then
-    say "The settings ($settings) and the data stay. Mend what is wrong, then run this again."
+    say "The settings ($settings) and the data stay. Fix what is wrong, then run this again."
     return 0
   fi
   say "Going back to ${old##*/}"

@@ -156,14 +156,14 @@ def deliver(
 def audit_group(
     ctx: typer.Context,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Mend it: queue removals and invitations, set flags.")
+        bool, typer.Option("--fix", help="Fix it: queue removals and invitations, set flags.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="With --fix: remove though it is an abnormal share.")
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", callback=at_most, metavar="N", help="With --fix: mend at most N."),
+        typer.Option("--limit", callback=at_most, metavar="N", help="With --fix: fix at most N."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -176,7 +176,7 @@ def audit_group(
     """
     if (force or limit) and not fix:
         option = "'--force'" if force else "'--limit'"
-        raise typer.BadParameter("it is about what --fix mends", param_hint=option)
+        raise typer.BadParameter("it is about what --fix does", param_hint=option)
     app = open_for(ctx, *TIMES, "expire_guard")
     compare = partial(
         compare_group,
@@ -224,5 +224,5 @@ def _audit_columns(app: App) -> tuple[Column, ...]:
         field("noted", "at_private_group", yields=1),
         field("wrong", "problem"),
         Column("cure", lambda row: row["error"] or row["action"], cut=True),
-        field("mended", "mended", yields=4),
+        field("fixed", "mended", yields=4),
     )

@@ -36,15 +36,15 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
 ) -> None:
     """Serve the HTTP API until SIGTERM; requests in flight are finished."""
-    app_ = open_for(ctx, "bind", "api_token", *TIMES, *PAYMENTS)
-    place = _place(bind, app_.settings)
+    app = open_for(ctx, "bind", "api_token", *TIMES, *PAYMENTS)
+    place = _place(bind, app.settings)
     _log_to_stderr(quiet=quiet)
     _keep_to_one_core()
-    telegram = open_telegram(app_.settings) if app_.settings.telegram_token else None
-    courier = _courier(app_, telegram)
+    telegram = open_telegram(app.settings) if app.settings.telegram_token else None
+    courier = _courier(app, telegram)
     api = Api(
-        app_,
-        open_chain(app_.settings),
+        app,
+        open_chain(app.settings),
         chain_slots=CHAIN_SLOTS,
         telegram=telegram,
         telegram_slots=TELEGRAM_SLOTS,
@@ -52,23 +52,23 @@ def serve(
     )
     server = Server(api.wsgi(), place, threads=THREADS)
     server.stop_on_signals(lambda: notify("STOPPING=1"))
-    if app_.settings.api_token is None:
+    if app.settings.api_token is None:
         say("No BUFFETTSBOT_API_TOKEN is set: everyone on this host may use the API.")
     say(f"Serving on {server.address}")
     notify("READY=1")
-    watchdog = Watchdog(lambda: server.turning and app_.db.answers())
+    watchdog = Watchdog(lambda: server.turning and app.db.answers())
     server.run()
     watchdog.stop()
     if courier is not None:
         courier.stop()
 
 
-def _courier(app_: App, telegram: Telegram | None) -> Courier | None:
+def _courier(app: App, telegram: Telegram | None) -> Courier | None:
     """Return who delivers at once what claims have queued; nobody without a bot."""
     if telegram is None:
         return None
-    style = style_of(app_.settings)
-    return Courier(lambda: deliver(app_.db, telegram, style, clock=app_.now))
+    style = style_of(app.settings)
+    return Courier(lambda: deliver(app.db, telegram, style, clock=app.now))
 
 
 def _keep_to_one_core() -> None:

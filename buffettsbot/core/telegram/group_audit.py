@@ -72,7 +72,7 @@ def audit_group(
         raise NotAllowed(str(error)) from None
     except TelegramError as error:
         raise Unavailable(
-            f"{error}. Of {run.known} people {run.asked} were asked about; what was mended stays. "
+            f"{error}. Of {run.known} people {run.asked} were asked about; what was fixed stays. "
             "Run it again later."
         ) from None
     if fix and not force:
