@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
 from buffettsbot.cli.import_report import show_import
 from buffettsbot.cli.shared.facts import field, when
@@ -20,11 +21,14 @@ from buffettsbot.cli.shared.options import (
 from buffettsbot.cli.shared.output import progress, say, show_lines, show_object, show_rows
 from buffettsbot.core.backup import backups
 from buffettsbot.core.backup.archive import Archive
+from buffettsbot.core.backup.move import move as copy_everything
+from buffettsbot.core.backup.move import refuse_filled
 from buffettsbot.core.from_django.bring import Imported, bring_all
 from buffettsbot.core.from_django.opening import open_original
 from buffettsbot.core.health.invariants import find_broken
+from buffettsbot.core.settings.values import check_database_url
 from buffettsbot.core.storage import migrations
-from buffettsbot.core.storage.database import SCHEMA_VERSION
+from buffettsbot.core.storage.database import SCHEMA_VERSION, Database
 
 commands = typer.Typer(help="The database.", **group_settings)
 
@@ -193,6 +197,47 @@ def restore(
         show_object(_about(file, archive))
     else:
         say(f"The data are those of {made}. To test them: buffettsbot db check")
+
+
+@commands.command()
+def move(
+    ctx: typer.Context,
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="An empty database of either kind."),
+    ],
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Copy all data into an empty database, of the other kind or the same.
+
+    Nothing is changed here. Stop the services first: what is written meanwhile is not copied. A
+    password is better kept in ~/.pgpass than in the URL, where other users of this machine may see
+    it.
+    """
+    app = open_for(ctx)
+    try:
+        target = Database(check_database_url(SecretStr(url)).get_secret_value())
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'URL'") from None
+    ctx.call_on_close(target.close)
+    refuse_filled(target)
+    here, there = (db.engine.url.render_as_string(hide_password=True) for db in (app.db, target))
+    if not yes:
+        confirm(f"Copy everything from {here} into {there}?", as_json=as_json)
+    with progress("copying") as watch:
+        rows = copy_everything(app.db, target, watch=watch)
+    broken = sorted({each.invariant for each in find_broken(target, now=app.now())})
+    if as_json:
+        show_object({"from": here, "to": there, "rows": rows, "broken": broken})
+    else:
+        say(
+            f"All data ({sum(rows.values()):,} rows) are in {there}, too; nothing was changed here."
+        )
+        say("To work with them, set BUFFETTSBOT_DATABASE_URL and restart the services.")
+        for promise in broken:
+            say("A promise does not hold there. To see it: buffettsbot db check", label=promise)
+    raise typer.Exit(4 if broken else 0)
 
 
 def _about(file: Path, archive: Archive) -> dict[str, Any]:

@@ -44,7 +44,7 @@ LIBRARIES = (
     "platformdirs",
     "prometheus_client",
     "psycopg",
-    "pydantic_settings",
+    "pydantic",
     "rich.console",
     "rich.progress",
     "rich.table",

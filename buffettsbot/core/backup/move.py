@@ -1,7 +1,6 @@
 """Everything from one database into an empty one, of the other kind or the same."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Table, func, insert, inspect, select, tuple_
@@ -16,20 +15,14 @@ PAGE_ROWS = 5000
 TABLES: Sequence[Table] = METADATA.sorted_tables
 
 
-@dataclass(frozen=True)
-class Moved:
-    """How many rows each table holds, here and there alike."""
-
-    rows: dict[str, int]
-
-
 def move(
     source: Database,
     target: Database,
     *,
     watch: Callable[[int, int], None] = lambda done, of: None,
-) -> Moved:
-    """Copy all data, as they are at one moment, into a database that holds nothing.
+) -> dict[str, int]:
+    """Copy all data, as they are at one moment, into a database that holds nothing; return how many
+    rows each table has.
 
     Both are this program's form afterwards. The source is only read. The target has everything or
     no row at all: its rows come in one transaction. `watch` is told of rows done, of how many.
@@ -57,7 +50,7 @@ def move(
                 "Not every row arrived, so nothing was kept there. Try again; if it stays so, "
                 "the target database alters what is written to it."
             )
-    return Moved(rows)
+    return rows
 
 
 def refuse_filled(target: Database) -> None:

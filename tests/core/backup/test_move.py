@@ -56,7 +56,7 @@ def filled(db: Database) -> Database:
     claim(db, chain, EXPECTATION, person=9, period="1 year", transaction_hash=hash_of(9), now=NOW)
     grants.grant(db, person=7, days=3, reason="kind", by=By("root", NOW))
     leases.take(db, "deliver", holder="x", now=NOW, until=NOW + timedelta(microseconds=1))
-    passes.recorded(db, lambda: NOW, "settle", lambda: Report("settle", due=3))
+    passes.run_recorded(db, lambda: NOW, "settle", lambda: Report("settle", due=3))
     remind(db, now=NOW + 27 * DAY, days=(7, 3, 1))
     expire(db, now=NOW + 31 * DAY, guard=1.0, group=True)
     return db
@@ -80,10 +80,10 @@ def test_every_row_arrives_as_it_was(filled: Database, target: Database) -> None
     before = everything(filled)
     assert all(before.values()), "a table is empty, so this test says nothing of it"
     told: list[tuple[int, int]] = []
-    moved = move(filled, target, watch=lambda done, of: told.append((done, of)))
+    counts = move(filled, target, watch=lambda done, of: told.append((done, of)))
     assert everything(filled) == everything(target) == before
-    assert moved.rows == {name: len(rows) for name, rows in before.items()}
-    assert told[-1] == (sum(moved.rows.values()),) * 2
+    assert counts == {name: len(rows) for name, rows in before.items()}
+    assert told[-1] == (sum(counts.values()),) * 2
     assert list(find_broken(target, now=NOW)) == list(find_broken(filled, now=NOW))
 
 
