@@ -121,7 +121,7 @@ def test_a_pass_that_begins_and_never_ends_or_failed_is_told(db: Database) -> No
     ran(db, "deliver", NOW - 2 * MINUTE, NOW - MINUTE, due=0, done=0, failed=0)
     ran(db, "deliver", NOW, None)  # under way
     found = list(check_data(db, NOW))
-    assert "never ended" in only(found, "pass settle").found
+    assert only(found, "pass settle").found == "began 3 hours ago and never ended"
     assert only(found, "pass settle").status == "failed"
     assert only(found, "pass remind").found == "ended 4 minutes ago, 2 failed"
     assert only(found, "pass deliver").status == "ok"

@@ -400,7 +400,7 @@ def test_what_an_admin_accepted_before_the_chain_was_asked_is_no_import(sound: D
     decide_by_hand(sound, transaction_hash=number, accept=True, actor="olga", now=LATER)
     assert found(sound) == []
     with sound.begin() as session:
-        session.execute(subscription(10, end_date=LATER + DAY))
+        session.execute(subscription(10, end_date=LATER + 40 * DAY))
     assert {(one.invariant, one.row) for one in found(sound)} == {("paid-but-shorter", "10")}
 
 
