@@ -82,7 +82,7 @@ def _skip_at_a_beginning(event: str, _details: object) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Know when a test, and not pytest itself, starts a process."""
     global _testing
     _testing = True
@@ -90,6 +90,15 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
         return (yield)
     finally:
         _testing = False
+        if item.config.getoption("--fast"):
+            _forget_what_was_left_open()
+
+
+def _forget_what_was_left_open() -> None:
+    """Whatever a test had open when it was skipped in the middle is no fault of the next one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

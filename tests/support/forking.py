@@ -131,6 +131,7 @@ def start(
 
     The streams are descriptors or files, or for stderr a pipe, which is then `stderr` of the child.
     """
+    waiting = _waiting(wrapper)
     with contextlib.ExitStack() as ours:
         nowhere = ours.enter_context(Path(os.devnull).open("r+b"))
         order = ours.enter_context(tempfile.TemporaryFile("w+"))
@@ -147,7 +148,7 @@ def start(
         streams = [nowhere if one == subprocess.DEVNULL else one for one in (stdin, stdout, stderr)]
         files = [order, there, *streams]
         numbers = [one if isinstance(one, int) else one.fileno() for one in files]
-        socket.send_fds(_waiting(wrapper), [b"!"], numbers)
+        socket.send_fds(waiting, [b"!"], numbers)
         child.pid = child.number(60.0)
         return child
 
@@ -188,14 +189,15 @@ def _text(file: IO[bytes]) -> str:
 def _waiting(wrapper: tuple[str, ...]) -> socket.socket:
     """Return the way to the interpreter that waits; it is started when it is needed first."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    process = subprocess.Popen(
-        [*wrapper, sys.executable, __file__, str(there.fileno())],
-        env={n: os.environ[n] for n in ("PATH", "HOME") if n in os.environ} | ITS_OWN,
-        pass_fds=[there.fileno()],
-    )
-    there.close()
-    atexit.register(process.wait)
-    atexit.register(here.close)  # which ends it; the last that is registered comes first
+    with there, contextlib.ExitStack() as ours:
+        ours.callback(here.close)
+        process = subprocess.Popen(
+            [*wrapper, sys.executable, __file__, str(there.fileno())],
+            env={n: os.environ[n] for n in ("PATH", "HOME") if n in os.environ} | ITS_OWN,
+            pass_fds=[there.fileno()],
+        )
+        atexit.register(process.wait)
+        atexit.register(ours.pop_all().close)  # which ends it; what is registered last comes first
     return here
 
 

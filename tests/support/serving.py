@@ -213,7 +213,7 @@ def raw(url: str, request: bytes, *, timeout: float = 20.0) -> bytes:
     """
     parts = urlsplit(url)
     with socket.create_connection((str(parts.hostname), parts.port or 80), timeout) as connection:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
         return _drained(connection)
