@@ -18,7 +18,7 @@ from buffettsbot.core.members.standing import has_undecided
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.outbox.staff import Digest
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import OUTBOX, SUBSCRIPTION, TELEGRAM_USER
+from buffettsbot.core.storage.models import SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.storage.passes import Report
 
 GUARD_FLOOR = 20
@@ -129,4 +129,4 @@ def let_go(
         .where(TELEGRAM_USER.c.chat_id.in_(gone))
         .values(at_private_group=False)
     )
-    outbox.cancel_where(connection, OUTBOX.c.chat_id.in_(gone), REMINDER_KINDS)
+    outbox.cancel_for(connection, gone, REMINDER_KINDS)

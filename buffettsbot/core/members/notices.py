@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, String, cast, func, literal, select, type_
 from sqlalchemy.engine import Connection
 
 from buffettsbot.core.members.users import PERSON
-from buffettsbot.core.outbox.queue import Effect, admins, queue_all
+from buffettsbot.core.outbox.queue import Effect, queue_all, queue_with_copies
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import OUTBOX, PLAN, SUBSCRIPTION, TELEGRAM_USER
 
@@ -98,13 +98,12 @@ def queue_notices(
 ) -> None:
     """Queue what a member is told and, where there is a kind for the staff, what every admin is."""
     kind, staff_kind = kinds
-    notices = [notice(kind, member, about=about, **extra)]
-    if staff_kind is not None:
-        notices += [
-            notice(staff_kind, member, about=about, to=admin, **extra)
-            for admin in admins(connection)
-        ]
-    queue_all(connection, notices, now=now)
+    told = notice(kind, member, about=about, **extra)
+    if staff_kind is None:
+        queue_all(connection, [told], now=now)
+    else:
+        for_admins = notice(staff_kind, member, about=about, **extra)
+        queue_with_copies(connection, told, for_admins, now=now)
 
 
 def not_queued(db: Database, kind: str, ending: str = "") -> ColumnElement[bool]:

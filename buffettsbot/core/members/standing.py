@@ -9,14 +9,13 @@ from sqlalchemy.engine import Connection
 from buffettsbot.core.storage.models import OPEN, PAYMENT, SUBSCRIPTION
 from buffettsbot.core.storage.statements import insert_once
 
-STANDING = (
+_STANDING = select(
     SUBSCRIPTION.c.transaction_hash,
     SUBSCRIPTION.c.plan_id,
     SUBSCRIPTION.c.start_date,
     SUBSCRIPTION.c.end_date,
     SUBSCRIPTION.c.expired_at,
-)
-_STANDING = select(*STANDING).where(SUBSCRIPTION.c.customer_id == bindparam("customer"))
+).where(SUBSCRIPTION.c.customer_id == bindparam("customer"))
 # Expiry may end a membership after it was read; then it ran out before this renewal, and the new
 # period must begin now: `expired_at` is part of what was seen, and it is read again.
 REPLACE = (

@@ -6,16 +6,45 @@ owner's, and are applied when it is sent.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, or_, select, text, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Select,
+    String,
+    Update,
+    bindparam,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import Connection
+from sqlmodel import UTCDateTime
 
 from buffettsbot.core.storage.models import OUTBOX, TELEGRAM_USER
 from buffettsbot.core.storage.statements import insert_rows_once
 
 # In the very words of the index: for `is_staff = 1` SQLite reads every user, 60 ms of a million.
 _ADMINS = select(TELEGRAM_USER.c.chat_id).where(text("is_staff")).order_by(TELEGRAM_USER.c.chat_id)
+# One statement, for every sale comes here: to ask for the admins first takes 0.2 ms more.
+_WITH_COPIES = text(
+    """
+    INSERT INTO outbox (key, kind, chat_id, payload, status, attempts, not_before, created_at)
+    SELECT :key, :kind, :chat_id, :payload, 'queued', 0, :now, :now
+    UNION ALL
+    SELECT :copy_key || ':' || chat_id, :copy_kind, chat_id, :copy_payload, 'queued', 0, :now, :now
+    FROM telegram_user WHERE is_staff
+    ON CONFLICT DO NOTHING
+    """
+).bindparams(
+    *(bindparam(name, type_=String()) for name in ("key", "kind", "copy_key", "copy_kind")),
+    *(bindparam(name, type_=JSON()) for name in ("payload", "copy_payload")),
+    bindparam("chat_id", type_=BigInteger()),
+    bindparam("now", type_=UTCDateTime()),
+)
 
 
 class Effect(NamedTuple):
@@ -58,30 +87,40 @@ def admins(connection: Connection) -> Sequence[int]:
     return connection.execute(_ADMINS).scalars().all()
 
 
-def cancel(connection: Connection, chat_id: int, kinds: Sequence[str]) -> None:
+def queue_with_copies(
+    connection: Connection, effect: Effect, for_admins: Effect, *, now: datetime
+) -> None:
+    """Queue one effect, and another for every admin there is: their chat ends the key of each."""
+    copies = {
+        "copy_key": for_admins.key,
+        "copy_kind": for_admins.kind,
+        "copy_payload": for_admins.payload,
+    }
+    connection.execute(_WITH_COPIES, effect._asdict() | copies | {"now": now})
+
+
+def cancel(connection: Connection, chat_id: int, kinds: tuple[str, ...]) -> None:
     """Take back what is queued of these kinds for a chat."""
-    cancel_where(connection, OUTBOX.c.chat_id == chat_id, kinds)
+    connection.execute(_cancellation(kinds), {"chat": chat_id})
 
 
-def cancel_where(connection: Connection, wanted: ColumnElement[bool], kinds: Sequence[str]) -> None:
-    """Take back what is queued of these kinds, where a condition on the outbox is true."""
-    connection.execute(
+@cache  # it is part of every sale, and to put it together takes 0.3 ms
+def _cancellation(kinds: tuple[str, ...]) -> Update:
+    return (
         update(OUTBOX)
-        .where(wanted, OUTBOX.c.kind.in_(kinds), OUTBOX.c.status == "queued")
+        .where(
+            OUTBOX.c.chat_id == bindparam("chat"),
+            or_(*(OUTBOX.c.kind == kind for kind in kinds)),
+            OUTBOX.c.status == "queued",
+        )
         .values(status="cancelled")
     )
 
 
-def has_queued(chat_id: ColumnElement[int], kinds: Sequence[str]) -> ColumnElement[bool]:
-    """The condition on a chat that something of these kinds is queued for it."""
-    return (
-        select(OUTBOX.c.id)
-        .where(
-            and_(
-                OUTBOX.c.chat_id == chat_id,
-                OUTBOX.c.status == "queued",
-                or_(*(OUTBOX.c.kind == kind for kind in kinds)),
-            )
-        )
-        .exists()
+def cancel_for(connection: Connection, chats: Select[int], kinds: Sequence[str]) -> None:
+    """Take back what is queued of these kinds for the chats that a select finds."""
+    connection.execute(
+        update(OUTBOX)
+        .where(OUTBOX.c.chat_id.in_(chats), OUTBOX.c.kind.in_(kinds), OUTBOX.c.status == "queued")
+        .values(status="cancelled")
     )
