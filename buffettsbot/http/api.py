@@ -32,7 +32,7 @@ from buffettsbot.core.errors import (
     UnknownUser,
 )
 from buffettsbot.core.ledger import claims
-from buffettsbot.core.ledger.settlement import Outcome
+from buffettsbot.core.ledger.outcome import Outcome
 from buffettsbot.core.members import memberships, users
 from buffettsbot.core.offers import plans
 from buffettsbot.core.telegram import joining

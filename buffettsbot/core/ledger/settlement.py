@@ -4,7 +4,7 @@ A verdict becomes ledger, membership and notices in one transaction. Whoever rac
 decides, and the loser sees what the winner did.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,22 +12,18 @@ from sqlalchemy import bindparam, select, true, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
-from buffettsbot.core.chain.judge import SENTENCES, Expectation, Reason, Verdict, decide, verdict_of
+from buffettsbot.core.chain.judge import Expectation, Reason, Verdict, decide, verdict_of
 from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.chain.transaction import Answer, to_evidence
 from buffettsbot.core.errors import Conflict
+from buffettsbot.core.ledger.outcome import Outcome, outcome_of
 from buffettsbot.core.ledger.payments import ENTRY, UNCHANGED, Entry, claims_of, seen
 from buffettsbot.core.members.notices import BEGUN, OVERTAKEN, RENEWED, Notices
-from buffettsbot.core.members.standing import Raced, extend, standing_of
+from buffettsbot.core.members.standing import STANDING, Raced, Standing, extend
 from buffettsbot.core.money import MICRO
 from buffettsbot.core.outbox import queue as outbox
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import (
-    PAYMENT,
-    PERIODS,
-    PLAN,
-    TELEGRAM_USER,
-)
+from buffettsbot.core.storage.models import PAYMENT, PERIODS, PLAN, SUBSCRIPTION, TELEGRAM_USER
 from buffettsbot.core.storage.statements import RACES
 
 FIRST_CHECK = timedelta(seconds=30)
@@ -35,38 +31,28 @@ SLOWEST_CHECK = timedelta(minutes=15)
 LARGEST_AMOUNT = 2**63 - 1
 
 # One customer's payments queue up at this lock, so that two of them cannot both read the old end.
+# The membership comes in the same look, and `_RECORD` says whether there is anything to cancel,
+# which there seldom is: a look each would cost 3 % of the claims a second.
 _PARTIES = (
     select(
-        TELEGRAM_USER.c.chat_id,
         TELEGRAM_USER.c.telegram_username,
         TELEGRAM_USER.c.first_name,
         TELEGRAM_USER.c.last_name,
         PLAN.c.period.label("plan"),
+        *STANDING,
     )
+    .select_from(TELEGRAM_USER)
     .join(PLAN, true())
+    .outerjoin(SUBSCRIPTION, SUBSCRIPTION.c.customer_id == TELEGRAM_USER.c.chat_id)
     .where(TELEGRAM_USER.c.chat_id == bindparam("customer"), PLAN.c.id == bindparam("plan"))
     .with_for_update(of=TELEGRAM_USER, key_share=True)
 )
-_RECORD = update(PAYMENT).where(UNCHANGED).returning(*ENTRY)
+_OVERTAKES = outbox.has_queued(PAYMENT.c.customer_id, OVERTAKEN).label("overtakes")
+_RECORD = update(PAYMENT).where(UNCHANGED).returning(*ENTRY, _OVERTAKES)
 
 
 class Overtaken(Exception):
-    """The payment is no longer as it was seen; nothing of this transaction may stay."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a claim came to. Of an accepted one: the plan and the membership as it then stood;
-    of a pending one: the seconds until the chain is asked again.
-    """
-
-    verdict: Verdict
-    transaction_hash: str | None = None
-    customer_id: int | None = None
-    plan_id: int | None = None
-    start_date: datetime | None = None
-    end_date: datetime | None = None
-    retry_after: int | None = None
+    """The payment is not as it was seen any more; nothing of this transaction may stay."""
 
 
 def settle_payment(
@@ -78,13 +64,13 @@ def settle_payment(
     now: datetime,
     tell: bool,
 ) -> Outcome:
-    """Ask the chain about a pending payment, judge, and write down what it came to.
+    """Ask the chain about a pending payment, judge it, and record the verdict.
 
     `tell`: whether the customer and the admins still have to hear of a refusal. Where another was
-    faster, what they wrote is returned. Raises Unavailable, Conflict.
+    faster, it is their outcome. Raises Unavailable, Conflict.
     """
     answers = chain.look_up(payment.transaction_hash)
-    verdict = _judge(payment, answers, chain.quorum, expectation, now)
+    verdict = _judged(payment, answers, chain.quorum, expectation, now)
     for _ in range(RACES):
         try:
             with db.begin() as session:
@@ -99,7 +85,7 @@ def settle_payment(
     raise Conflict("This customer's membership is being changed by others. Try again.")
 
 
-def _judge(
+def _judged(
     payment: Entry,
     answers: tuple[Answer, ...],
     quorum: int,
@@ -117,11 +103,12 @@ def _judge(
 
 
 def _as_it_stands(db: Database, payment: Entry) -> Entry:
-    """Return what the ledger says now of a payment seen before. Raises Conflict."""
+    """Return what the ledger says now of a payment that was seen. Raises Conflict."""
     with db.read() as session:
-        for claim in claims_of(session.connection(), payment.transaction_hash):
-            if (claim.id, claim.customer_id) == (payment.id, payment.customer_id):
-                return claim
+        claims = claims_of(session.connection(), payment.transaction_hash)
+    for claim in claims:
+        if (claim.id, claim.customer_id) == (payment.id, payment.customer_id):
+            return claim
     # a backup was restored meanwhile
     raise Conflict("This claim is not known any more. Claim it again.")
 
@@ -131,62 +118,69 @@ def record_verdict(
     payment: Entry,
     verdict: Verdict,
     *,
-    answers: tuple[Answer, ...] | None = None,
+    answers: tuple[Answer, ...] | None,
     now: datetime,
-    tell: bool = True,
+    tell: bool,
 ) -> Entry:
-    """Write a verdict down in this transaction: ledger, membership, notices. Return the payment.
+    """Write a verdict into ledger, membership and outbox, in this transaction; return the entry.
 
-    `answers`: what the verdict rests on; None where a person decided. Raises Overtaken when the
-    payment is not as it was seen any more, Raced when the membership is not: do the whole again.
+    `answers`: what the verdict rests on; None for a person's word. Raises Overtaken when the
+    payment is not as it was seen any more; Raced, when the membership is not: do the whole again.
     """
-    parties = connection.execute(
-        _PARTIES, {"customer": payment.customer_id, "plan": payment.plan_id}
-    ).one()
+    named = {"customer": payment.customer_id, "plan": payment.plan_id}
+    parties = connection.execute(_PARTIES, named).one()
     start, end, renewed = None, None, False
     if verdict.verdict == "accepted":
-        start, end, renewed = extend(
-            connection,
-            standing_of(connection, payment.customer_id),
-            customer_id=payment.customer_id,
-            plan_id=payment.plan_id,
-            transaction_hash=payment.transaction_hash,
-            duration=PERIODS[parties.plan],
-            now=now,
-        )
-    period = {"period_start": start, "period_end": end}
-    changes = _changes(payment, verdict, answers, now) | period
-    row = connection.execute(_RECORD, changes | seen(payment)).first()
+        start, end, renewed = _extend_membership(connection, payment, parties, now)
+    values = _values(payment, verdict, answers, now) | {"period_start": start, "period_end": end}
+    row = connection.execute(_RECORD, values | seen(payment)).first()
     if row is None:
         raise Overtaken
-    settled = Entry._make(row)
-    if settled.status == "accepted":
-        outbox.cancel(connection, settled.customer_id, OVERTAKEN)
-    if tell or settled.status != "refused":
-        _tell(connection, settled, parties, renewed=renewed, now=now)
-    return settled
+    entry = Entry._make(row[: len(ENTRY)])
+    if entry.status == "accepted" and row.overtakes:
+        outbox.cancel(connection, entry.customer_id, OVERTAKEN)
+    if tell or entry.status != "refused":
+        _queue_notices(connection, entry, parties, renewed=renewed, now=now)
+    return entry
 
 
-def _changes(
+def _extend_membership(
+    connection: Connection, payment: Entry, parties: Row[*tuple[Any, ...]], now: datetime
+) -> tuple[datetime, datetime, bool]:
+    """Start or renew what a payment buys; return the period, and whether one was still running."""
+    standing = Standing(parties.transaction_hash, parties.end_date, parties.expired_at)
+    return extend(
+        connection,
+        standing if standing.transaction_hash else None,
+        customer_id=payment.customer_id,
+        plan_id=payment.plan_id,
+        transaction_hash=payment.transaction_hash,
+        duration=PERIODS[parties.plan],
+        now=now,
+    )
+
+
+def _values(
     payment: Entry, verdict: Verdict, answers: tuple[Answer, ...] | None, now: datetime
 ) -> dict[str, Any]:
-    """What a verdict changes in the ledger's row, but for the period that it buys."""
+    """Return what a verdict changes in the ledger, but for the period that is bought."""
     held = verdict.reason is Reason.HELD_FOR_REVIEW
     waits = verdict.verdict == "pending" and not held
     attempts = payment.attempts + 1
-    return {
+    evidence = {} if answers is None else {"evidence": to_evidence(answers)}
+    return evidence | {
         "status": "held" if held else verdict.verdict,
         "reason": verdict.reason,
         "amount": None if verdict.amount is None else min(verdict.amount, LARGEST_AMOUNT),
         "sender": verdict.sender,
         "paid_at": verdict.time,
-        "decided_at": None if held or waits else now,
         "attempts": attempts,
         "next_check_at": now + backoff(attempts) if waits else None,
-    } | ({} if answers is None else {"evidence": to_evidence(answers)})
+        "decided_at": None if held or waits else now,
+    }
 
 
-def _tell(
+def _queue_notices(
     connection: Connection,
     payment: Entry,
     parties: Row[*tuple[Any, ...]],
@@ -207,7 +201,11 @@ def _tell(
         about=f"{payment.id}:{payment.claimed_at.isoformat()}",
         chat_id=payment.customer_id,
         payload={
-            **parties._mapping,
+            "chat_id": payment.customer_id,
+            "telegram_username": parties.telegram_username,
+            "first_name": parties.first_name,
+            "last_name": parties.last_name,
+            "plan": parties.plan,
             "price": payment.price,
             "transaction_hash": payment.transaction_hash,
             "reason": payment.reason,
@@ -222,31 +220,3 @@ def backoff(attempts: int) -> timedelta:
     """Return how long to wait after so many questions: 30 s, doubling to 15 min."""
     doublings = min(max(attempts - 1, 0), 10)
     return min(FIRST_CHECK * (1 << doublings), SLOWEST_CHECK)
-
-
-def outcome_of(payment: Entry, now: datetime, verdict: Verdict | None = None) -> Outcome:
-    """Return what the ledger says; the verdict of this moment has the better words."""
-    reason = Reason(payment.reason)
-    if verdict is None or verdict.reason is not reason:
-        verdict = recorded(payment, reason)
-    wait = payment.next_check_at - now if payment.next_check_at else None
-    return Outcome(
-        verdict,
-        transaction_hash=payment.transaction_hash,
-        customer_id=payment.customer_id,
-        plan_id=payment.plan_id,
-        start_date=payment.decided_at if payment.status == "accepted" else None,
-        end_date=payment.period_end,
-        retry_after=None if wait is None else max(1, int(wait.total_seconds())),
-    )
-
-
-def recorded(payment: Entry, reason: Reason) -> Verdict:
-    """A verdict for this reason, with what the ledger knows of the transaction."""
-    return Verdict(
-        reason,
-        SENTENCES[reason],
-        amount=payment.amount,
-        sender=payment.sender,
-        time=payment.paid_at,
-    )

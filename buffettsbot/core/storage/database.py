@@ -82,16 +82,6 @@ class Database:
                 raise
             connection.exec_driver_sql("ROLLBACK")
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[Connection]:
-        """A connection on which every statement is a transaction by itself.
-
-        One such costs one round trip where `begin` costs three. Raises Unavailable; IntegrityError
-        passes.
-        """
-        with explained(), self._autocommit.connect() as connection:
-            yield connection
-
     def version(self) -> str | None:
         """Return the version of the data's form, None for a database that has none yet."""
         with explained(), self._autocommit.connect() as connection:
