@@ -29,27 +29,6 @@ from buffettsbot.core.storage.models import PAYMENT_STATUSES
 
 commands = typer.Typer(help="The ledger of every hash ever claimed.", **group_settings)
 
-FIELDS = (
-    "id",
-    "transaction_hash",
-    "customer_id",
-    "telegram_username",
-    "plan_id",
-    "plan",
-    "price",
-    "status",
-    "reason",
-    "amount",
-    "sender",
-    "paid_at",
-    "claimed_at",
-    "decided_at",
-    "attempts",
-    "next_check_at",
-    "period_start",
-    "period_end",
-)
-
 
 def _status(value: str | None) -> str | None:
     if value is not None and value not in PAYMENT_STATUSES:
@@ -84,7 +63,7 @@ def list_(
         columns,
         as_json=as_json,
         as_csv=as_csv,
-        fields=FIELDS,
+        fields=payments.FIELDS,
         empty="No payment matches. Claims come from the bot, or from: "
         "buffettsbot subscribers claim USER PERIOD HASH",
     )
@@ -192,7 +171,7 @@ def _in_short(entry: Mapping[str, Any]) -> str:
 def as_row(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return a ledger entry as the command line shows it: without evidence, amounts in USDT."""
     amount = None if entry["amount"] is None else to_usdt(entry["amount"])
-    return {name: entry[name] for name in FIELDS} | {"amount": amount}
+    return {name: entry[name] for name in payments.FIELDS} | {"amount": amount}
 
 
 def _claimant(entry: Mapping[str, Any]) -> str:

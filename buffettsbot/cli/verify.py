@@ -28,7 +28,7 @@ def verify(
 ) -> None:
     """Judge a transaction hash; changes nothing. Exits 0 for good, 4 for no, 5 for not yet."""
     app = open_for(ctx, *TIMES, *PAYMENTS)
-    canonical, verdict, periods = judge_hash(
+    worth = judge_hash(
         app.db,
         open_chain(app.settings),
         expectation_of(app.settings),
@@ -36,8 +36,9 @@ def verify(
         period=plan,
         now=app.now(),
     )
+    verdict = worth.verdict
     if as_json:
-        show_object(as_row(verdict, canonical) | {"plans": periods})
+        show_object(as_row(verdict, worth.transaction_hash) | {"plans": worth.periods})
     else:
         say_verdict(verdict)
         zone = app.settings.timezone
@@ -47,7 +48,7 @@ def verify(
             "to": verdict.recipient,
             "time": verdict.time and when(verdict.time, zone),
             "seen by": verdict.source,
-            "pays for": ", ".join(periods),
+            "pays for": ", ".join(worth.periods),
         }
         show_lines((name, text) for name, text in facts.items() if text)
     raise typer.Exit(EXIT_CODES[verdict.verdict])

@@ -8,7 +8,7 @@ from bottle import HTTPResponse
 
 from buffettsbot.core.chain.judge import Reason
 from buffettsbot.core.hashes import is_off_chain
-from buffettsbot.core.ledger.settlement import Outcome
+from buffettsbot.core.ledger.outcome import Outcome
 from buffettsbot.core.messages.words import Words
 from buffettsbot.core.money import to_usdt
 from buffettsbot.http import shapes

@@ -23,7 +23,7 @@ from buffettsbot.core.chain.sources import Chain, Source, SourceUnavailable
 from buffettsbot.core.chain.transaction import Answer, ChainTransaction, Silence, Transfer
 from buffettsbot.core.health.invariants import BrokenPromise, find_broken
 from buffettsbot.core.ledger.claims import claim
-from buffettsbot.core.ledger.settlement import Outcome
+from buffettsbot.core.ledger.outcome import Outcome
 from buffettsbot.core.members import users
 from buffettsbot.core.messages.words import Style
 from buffettsbot.core.money import from_usdt

@@ -39,9 +39,9 @@ from buffettsbot.core.chain.tron.service import Service
 from buffettsbot.core.chain.tron.trongrid import TRANSFER_TOPIC, Trongrid
 from buffettsbot.core.chain.tron.tronscan import Tronscan
 from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.outcome import Outcome
 from buffettsbot.core.ledger.payments import show_payment
 from buffettsbot.core.ledger.settle import settle
-from buffettsbot.core.ledger.settlement import Outcome
 from buffettsbot.core.members.users import register
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Subscription

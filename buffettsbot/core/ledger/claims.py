@@ -17,14 +17,9 @@ from buffettsbot.core.chain.judge import Expectation, Reason, verdict_of
 from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.errors import Conflict, Invalid, UnknownPlan
 from buffettsbot.core.hashes import parse_hash
+from buffettsbot.core.ledger.outcome import Outcome, outcome_of
 from buffettsbot.core.ledger.payments import ENTRY, UNCHANGED, Entry, claims_of, seen
-from buffettsbot.core.ledger.settlement import (
-    FIRST_CHECK,
-    Outcome,
-    backoff,
-    outcome_of,
-    settle_payment,
-)
+from buffettsbot.core.ledger.settlement import FIRST_CHECK, backoff, settle_payment
 from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.members.users import NAMED, parse_person, unknown
 from buffettsbot.core.offers.plans import parse_period
@@ -146,7 +141,9 @@ def _claimed_before(
     parties = pending["customer_id"], pending["plan_id"]
     own = next((c for c in claims if (c.customer_id, c.plan_id) == parties), None)
     live = next((c for c in claims if c.status != "refused"), None)
-    if live is not None and live is not own:  # another's: a trace stays of who tried, and when
+    if live is not None and live is own:
+        return own
+    if live is not None:  # another's: a trace stays of who tried, and when
         trace = {
             "status": "refused",
             "reason": Reason.ALREADY_USED,
@@ -158,7 +155,7 @@ def _claimed_before(
         return None
     if own is None:
         raise Raced
-    if own is live or own.reason == Reason.REJECTED:  # a person's no is not asked again
+    if own.reason == Reason.REJECTED:  # a person's no is not asked again
         return own
     reopened = connection.execute(_REOPEN, pending | {"decided_at": None} | seen(own)).first()
     if reopened is None:

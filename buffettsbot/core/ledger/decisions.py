@@ -2,24 +2,19 @@
 
 from datetime import datetime
 
-from sqlalchemy import bindparam, select
+from sqlalchemy.engine import Connection
 
 from buffettsbot.core.chain.judge import Reason
 from buffettsbot.core.errors import Conflict
 from buffettsbot.core.hashes import parse_hash
-from buffettsbot.core.ledger.payments import ENTRY, Entry, nothing_open
-from buffettsbot.core.ledger.settlement import (
-    Outcome,
-    Overtaken,
-    outcome_of,
-    record_verdict,
-    recorded,
-)
+from buffettsbot.core.ledger.outcome import Outcome, outcome_of, verdict_in_ledger
+from buffettsbot.core.ledger.payments import Entry, claims_of, nothing_open
+from buffettsbot.core.ledger.settlement import Overtaken, record_verdict
 from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage import audit
 from buffettsbot.core.storage.audit import By
 from buffettsbot.core.storage.database import Database
-from buffettsbot.core.storage.models import OPEN, PAYMENT
+from buffettsbot.core.storage.models import OPEN
 from buffettsbot.core.storage.statements import RACES
 
 
@@ -40,26 +35,28 @@ def decide_by_hand(
     """
     transaction_hash = parse_hash(transaction_hash)
     reason = Reason.ACCEPTED if accept else Reason.REJECTED
+    action = "payments approve" if accept else "payments reject"
     for _ in range(RACES):
         try:
             with db.begin() as session:
                 connection = session.connection()
-                row = connection.execute(_OPEN, {"hash": transaction_hash}).first()
-                if row is None:
-                    raise nothing_open()
-                payment = Entry._make(row)
-                if seen is not None and payment.id != seen:
-                    raise Conflict("Another claims this hash now. Look at it again.")
-                verdict = recorded(payment, reason)
-                decided = record_verdict(connection, payment, verdict, now=now)
-                action = "payments approve" if accept else "payments reject"
+                payment = _open_claim(connection, transaction_hash, seen)
+                verdict = verdict_in_ledger(payment, reason)
+                decided = record_verdict(
+                    connection, payment, verdict, answers=None, now=now, tell=True
+                )
                 audit.record(connection, By(actor, now), action, transaction_hash, why)
-                return outcome_of(decided, now, verdict)
+            return outcome_of(decided, now, verdict)
         except (Raced, Overtaken):
             continue
     raise Conflict("This payment is being decided by others. Look at it again.")
 
 
-_OPEN = select(*ENTRY).where(
-    PAYMENT.c.transaction_hash == bindparam("hash"), PAYMENT.c.status.in_(OPEN)
-)
+def _open_claim(connection: Connection, transaction_hash: str, seen: int | None) -> Entry:
+    """Return the one claim of a hash that is to be decided. Raises NotFound, Conflict."""
+    for claim in claims_of(connection, transaction_hash):
+        if claim.status in OPEN:
+            if seen is not None and claim.id != seen:
+                raise Conflict("Another claims this hash now. Look at it again.")
+            return claim
+    raise nothing_open()

@@ -1,5 +1,5 @@
-"""The ledger: every hash ever claimed, by whom, and what came of it. Read here, and found again
-unchanged by those who write."""
+"""The ledger: every hash ever claimed, by whom, and what came of it. Read here; what others write
+into it they compare with what they saw."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,7 +16,10 @@ from buffettsbot.core.storage.statements import paged
 
 
 class Entry(NamedTuple):
-    """A row of the ledger as those who decide read it: without its evidence."""
+    """What those who decide read of a row of the ledger.
+
+    A tuple: as the model `Payment` it would cost 8 % of the claims a second.
+    """
 
     id: int
     transaction_hash: str
@@ -32,7 +35,6 @@ class Entry(NamedTuple):
     amount: int | None = None
     sender: str | None = None
     paid_at: datetime | None = None
-    period_start: datetime | None = None
     period_end: datetime | None = None
 
 

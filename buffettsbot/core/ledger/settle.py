@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 SILENT_ROW = 3
 MOST_AT_ONCE = 1000
 
+_LEASE = (
+    update(PAYMENT)
+    .where(UNCHANGED, PAYMENT.c.next_check_at == bindparam("seen_check"))
+    .returning(*ENTRY)
+)
+
 
 def settle(
     db: Database,
@@ -46,14 +52,14 @@ def settle(
             reason = payment.reason
             report.skipped += 1
         else:
-            reason = _settle_one(db, chain, expectation, payment, now, report)
+            reason = _ask_again(db, chain, expectation, payment, now, report)
             silent = silent + 1 if reason == Reason.SOURCE_UNAVAILABLE else 0
         report.items.append(_item(payment, reason))
         watch(report)
     return report
 
 
-def _settle_one(
+def _ask_again(
     db: Database,
     chain: Chain,
     expectation: Expectation,
@@ -61,9 +67,9 @@ def _settle_one(
     now: datetime,
     report: Report,
 ) -> str:
-    """Settle one due payment and count it; return its reason. Raises Unavailable."""
+    """Settle a payment that is due, and count it; return its reason. Raises Unavailable."""
     try:
-        leased = _leased(db, payment, now)
+        leased = _lease(db, payment, now)
         if leased is None:
             report.skipped += 1
             return "settled by another"
@@ -92,19 +98,12 @@ def _due(db: Database, now: datetime, limit: int | None) -> list[Entry]:
         return [Entry._make(row) for row in session.execute(query)]
 
 
-def _leased(db: Database, payment: Entry, now: datetime) -> Entry | None:
+def _lease(db: Database, payment: Entry, now: datetime) -> Entry | None:
     """Keep other settlers off this payment while it is asked about; None when one was faster."""
     as_seen = seen(payment) | {"seen_check": payment.next_check_at}
     with db.begin() as session:
         row = session.execute(_LEASE, as_seen | {"next_check_at": now + FIRST_CHECK}).first()
     return None if row is None else Entry._make(row)
-
-
-_LEASE = (
-    update(PAYMENT)
-    .where(UNCHANGED, PAYMENT.c.next_check_at == bindparam("seen_check"))
-    .returning(*ENTRY)
-)
 
 
 def _item(payment: Entry, reason: str) -> dict[str, Any]:

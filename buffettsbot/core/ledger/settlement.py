@@ -4,7 +4,7 @@ A verdict becomes ledger, membership and notices in one transaction. Whoever rac
 decides, and the loser sees what the winner did.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,10 +12,11 @@ from sqlalchemy import bindparam, select, true, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
-from buffettsbot.core.chain.judge import SENTENCES, Expectation, Reason, Verdict, decide, verdict_of
+from buffettsbot.core.chain.judge import Expectation, Reason, Verdict, decide, verdict_of
 from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.chain.transaction import Answer, to_evidence
 from buffettsbot.core.errors import Conflict
+from buffettsbot.core.ledger.outcome import Outcome, outcome_of
 from buffettsbot.core.ledger.payments import ENTRY, UNCHANGED, Entry, claims_of, seen
 from buffettsbot.core.members.notices import BEGUN, OVERTAKEN, RENEWED, Notices, queue_notices
 from buffettsbot.core.members.standing import Raced, extend, standing_of
@@ -41,24 +42,7 @@ _RECORD = update(PAYMENT).where(UNCHANGED).returning(*ENTRY)
 
 
 class Overtaken(Exception):
-    """The payment is no longer as it was seen; nothing of this transaction may stay."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a claim came to. Of one in the ledger: its price in whole USDT. Of an accepted one: the
-    plan and the membership as it then stood; of a pending one: the seconds until the chain is asked
-    again.
-    """
-
-    verdict: Verdict
-    transaction_hash: str | None = None
-    customer_id: int | None = None
-    plan_id: int | None = None
-    start_date: datetime | None = None
-    end_date: datetime | None = None
-    price: int | None = None
-    retry_after: int | None = None
+    """The payment is not as it was seen any more; nothing of this transaction may stay."""
 
 
 def settle_payment(
@@ -70,13 +54,13 @@ def settle_payment(
     now: datetime,
     tell: bool,
 ) -> Outcome:
-    """Ask the chain about a pending payment, judge, and write down what it came to.
+    """Ask the chain about a pending payment, judge it, and record the verdict.
 
     `tell`: whether the customer and the admins still have to hear of a refusal. Where another was
-    faster, what they wrote is returned. Raises Unavailable, Conflict.
+    faster, it is their outcome. Raises Unavailable, Conflict.
     """
     answers = chain.look_up(payment.transaction_hash)
-    verdict = _judge(payment, answers, chain.quorum, expectation, now)
+    verdict = _judged(payment, answers, chain.quorum, expectation, now)
     for _ in range(RACES):
         try:
             with db.begin() as session:
@@ -91,7 +75,7 @@ def settle_payment(
     raise Conflict("This customer's membership is being changed by others. Try again.")
 
 
-def _judge(
+def _judged(
     payment: Entry,
     answers: tuple[Answer, ...],
     quorum: int,
@@ -109,11 +93,12 @@ def _judge(
 
 
 def _as_it_stands(db: Database, payment: Entry) -> Entry:
-    """Return what the ledger says now of a payment seen before. Raises Conflict."""
+    """Return what the ledger says now of a payment that was seen. Raises Conflict."""
     with db.read() as session:
-        for claim in claims_of(session.connection(), payment.transaction_hash):
-            if (claim.id, claim.customer_id) == (payment.id, payment.customer_id):
-                return claim
+        claims = claims_of(session.connection(), payment.transaction_hash)
+    for claim in claims:
+        if (claim.id, claim.customer_id) == (payment.id, payment.customer_id):
+            return claim
     # a backup was restored meanwhile
     raise Conflict("This claim is not known any more. Claim it again.")
 
@@ -123,18 +108,17 @@ def record_verdict(
     payment: Entry,
     verdict: Verdict,
     *,
-    answers: tuple[Answer, ...] | None = None,
+    answers: tuple[Answer, ...] | None,
     now: datetime,
-    tell: bool = True,
+    tell: bool,
 ) -> Entry:
-    """Write a verdict down in this transaction: ledger, membership, notices. Return the payment.
+    """Write a verdict into ledger, membership and outbox, in this transaction; return the entry.
 
-    `answers`: what the verdict rests on; None where a person decided. Raises Overtaken when the
-    payment is not as it was seen any more, Raced when the membership is not: do the whole again.
+    `answers`: what the verdict rests on; None for a person's word. Raises Overtaken when the
+    payment is not as it was seen any more; Raced, when the membership is not: do the whole again.
     """
-    parties = connection.execute(
-        _PARTIES, {"customer": payment.customer_id, "plan": payment.plan_id}
-    ).one()
+    named = {"customer": payment.customer_id, "plan": payment.plan_id}
+    parties = connection.execute(_PARTIES, named).one()
     start, end, renewed = None, None, False
     if verdict.verdict == "accepted":
         start, end, renewed = extend(
@@ -146,39 +130,39 @@ def record_verdict(
             duration=PERIODS[parties.plan],
             now=now,
         )
-    period = {"period_start": start, "period_end": end}
-    changes = _changes(payment, verdict, answers, now) | period
-    row = connection.execute(_RECORD, changes | seen(payment)).first()
+    values = _values(payment, verdict, answers, now) | {"period_start": start, "period_end": end}
+    row = connection.execute(_RECORD, values | seen(payment)).first()
     if row is None:
         raise Overtaken
-    settled = Entry._make(row)
-    if settled.status == "accepted":
-        outbox.cancel(connection, settled.customer_id, OVERTAKEN)
-    if tell or settled.status != "refused":
-        _tell(connection, settled, parties, renewed=renewed, now=now)
-    return settled
+    entry = Entry._make(row)
+    if entry.status == "accepted":
+        outbox.cancel(connection, entry.customer_id, OVERTAKEN)
+    if tell or entry.status != "refused":
+        _queue_notices(connection, entry, parties, renewed=renewed, now=now)
+    return entry
 
 
-def _changes(
+def _values(
     payment: Entry, verdict: Verdict, answers: tuple[Answer, ...] | None, now: datetime
 ) -> dict[str, Any]:
-    """What a verdict changes in the ledger's row, but for the period that it buys."""
+    """Return what a verdict changes in the ledger, but for the period that is bought."""
     held = verdict.reason is Reason.HELD_FOR_REVIEW
     waits = verdict.verdict == "pending" and not held
     attempts = payment.attempts + 1
-    return {
+    evidence = {} if answers is None else {"evidence": to_evidence(answers)}
+    return evidence | {
         "status": "held" if held else verdict.verdict,
         "reason": verdict.reason,
         "amount": None if verdict.amount is None else min(verdict.amount, LARGEST_AMOUNT),
         "sender": verdict.sender,
         "paid_at": verdict.time,
-        "decided_at": None if held or waits else now,
         "attempts": attempts,
         "next_check_at": now + backoff(attempts) if waits else None,
-    } | ({} if answers is None else {"evidence": to_evidence(answers)})
+        "decided_at": None if held or waits else now,
+    }
 
 
-def _tell(
+def _queue_notices(
     connection: Connection,
     payment: Entry,
     parties: Row[*tuple[Any, ...]],
@@ -193,14 +177,16 @@ def _tell(
         "pending": ("payment-pending", None),
         "refused": ("payment-refused", "admin-refused"),
     }
+    customer = {column.name: parties._mapping[column.name] for column in PERSON}
     short = payment.reason == Reason.UNDERPAID
     arrived = {"amount": to_usdt(payment.amount or 0)} if short else {}
     queue_notices(
         connection,
         notices[payment.status],
-        dict(parties._mapping),
+        customer,
         about=f"{payment.id}:{payment.claimed_at.isoformat()}",
         now=now,
+        plan=parties.plan,
         price=payment.price,
         transaction_hash=payment.transaction_hash,
         reason=payment.reason,
@@ -214,32 +200,3 @@ def backoff(attempts: int) -> timedelta:
     """Return how long to wait after so many questions: 30 s, doubling to 15 min."""
     doublings = min(max(attempts - 1, 0), 10)
     return min(FIRST_CHECK * (1 << doublings), SLOWEST_CHECK)
-
-
-def outcome_of(payment: Entry, now: datetime, verdict: Verdict | None = None) -> Outcome:
-    """Return what the ledger says; the verdict of this moment has the better words."""
-    reason = Reason(payment.reason)
-    if verdict is None or verdict.reason is not reason:
-        verdict = recorded(payment, reason)
-    wait = payment.next_check_at - now if payment.next_check_at else None
-    return Outcome(
-        verdict,
-        transaction_hash=payment.transaction_hash,
-        customer_id=payment.customer_id,
-        plan_id=payment.plan_id,
-        start_date=payment.decided_at if payment.status == "accepted" else None,
-        end_date=payment.period_end,
-        price=payment.price,
-        retry_after=None if wait is None else max(1, int(wait.total_seconds())),
-    )
-
-
-def recorded(payment: Entry, reason: Reason) -> Verdict:
-    """A verdict for this reason, with what the ledger knows of the transaction."""
-    return Verdict(
-        reason,
-        SENTENCES[reason],
-        amount=payment.amount,
-        sender=payment.sender,
-        time=payment.paid_at,
-    )

@@ -81,16 +81,6 @@ class Database:
         with explained(), self.engine.connect().execution_options(**kind) as connection:
             yield connection
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[Connection]:
-        """A connection on which every statement is a transaction by itself.
-
-        One such costs one round trip where `begin` costs three. Raises Unavailable; IntegrityError
-        passes.
-        """
-        with explained(), self.engine.connect() as connection:
-            yield connection
-
     def version(self) -> str | None:
         """Return the version of the data's form, None for a database that has none yet."""
         with explained(), self.engine.connect() as connection:

@@ -49,8 +49,8 @@ from buffettsbot.core.chain.sources import Chain
 from buffettsbot.core.chain.transaction import ChainTransaction
 from buffettsbot.core.errors import UnknownPlan, UnknownUser
 from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.outcome import Outcome
 from buffettsbot.core.ledger.settle import settle
-from buffettsbot.core.ledger.settlement import Outcome
 from buffettsbot.core.ledger.verify import verify
 from buffettsbot.core.offers import plans
 from buffettsbot.core.storage.database import Database
@@ -686,7 +686,7 @@ def test_a_process_killed_while_it_asks_loses_nothing(db: Database, database_url
 def looked(
     db: Database, *seen: ChainTransaction, text: str = HASH, period: str | None = None
 ) -> tuple[str | None, Reason, list[str]]:
-    found, verdict, periods = verify(
+    worth = verify(
         db,
         payments_chain(*seen),
         EXPECTATION,
@@ -694,7 +694,7 @@ def looked(
         period=period,
         now=NOW,
     )
-    return found, verdict.reason, periods
+    return worth.transaction_hash, worth.verdict.reason, worth.periods
 
 
 def test_verify_names_the_periods_a_payment_would_buy_and_changes_nothing(db: Database) -> None:
@@ -739,11 +739,11 @@ def test_verify_without_any_plan_still_judges_the_transaction(db: Database) -> N
 
 
 def test_verify_forgives_what_the_tolerance_forgives(db: Database) -> None:
-    _, verdict, periods = verify(
+    worth = verify(
         db,
         payments_chain(paid(HASH, "49")),
         replace(EXPECTATION, tolerance=1_000_000),
         transaction_hash=HASH,
         now=NOW,
     )
-    assert (verdict.reason, periods) == (Reason.ACCEPTED, ["1 month"])
+    assert (worth.verdict.reason, worth.periods) == (Reason.ACCEPTED, ["1 month"])

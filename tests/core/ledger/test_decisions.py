@@ -26,9 +26,9 @@ from buffettsbot.core.chain.judge import Reason
 from buffettsbot.core.errors import Conflict, NotFound
 from buffettsbot.core.ledger.claims import claim
 from buffettsbot.core.ledger.decisions import decide_by_hand
+from buffettsbot.core.ledger.outcome import Outcome
 from buffettsbot.core.ledger.payments import open_payment
 from buffettsbot.core.ledger.settle import settle
-from buffettsbot.core.ledger.settlement import Outcome
 from buffettsbot.core.storage.audit import list_audit
 from buffettsbot.core.storage.database import Database
 

@@ -41,8 +41,9 @@ from buffettsbot.core.chain.transaction import ChainTransaction
 from buffettsbot.core.errors import Conflict, Unavailable
 from buffettsbot.core.ledger import settlement
 from buffettsbot.core.ledger.claims import claim
+from buffettsbot.core.ledger.outcome import Outcome
 from buffettsbot.core.ledger.settle import settle
-from buffettsbot.core.ledger.settlement import Outcome, backoff
+from buffettsbot.core.ledger.settlement import backoff
 from buffettsbot.core.members.standing import Raced
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, PassRun, Payment, Subscription
