@@ -209,7 +209,7 @@ def move(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Copy all data into an empty database, of the other kind or the same.
+    """Copy all data into an empty database of either kind.
 
     Nothing is changed here. Stop the services first: what is written meanwhile is not copied. A
     password is better kept in ~/.pgpass than in the URL, where other users of this machine may see
