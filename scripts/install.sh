@@ -148,7 +148,8 @@ well_formed() { # FILE PLACE: this version understands every setting in the file
   "$release/bin/python" -I -c '
 import sys
 from pathlib import Path
-from buffettsbot.core.settings import PREFIX, Settings, load_settings
+from buffettsbot.core.settings.places import PREFIX
+from buffettsbot.core.settings.settings import Settings, load_settings
 for name, why in load_settings(Path(sys.argv[1])).problems(*Settings.model_fields).items():
     if why.startswith("is malformed"):
         print(f"{PREFIX}{name.upper()} {why}")' "$1" | {
@@ -178,7 +179,7 @@ wrong_with() { # NAME VALUE
   # Not as an argument, which every user of this host could read.
   VALUE=$2 "$release/bin/python" -I -c '
 import os, sys
-from buffettsbot.core.settings import malformed
+from buffettsbot.core.settings.settings import malformed
 for why in malformed({sys.argv[1]: os.environ["VALUE"]}).values():
     print(why.removeprefix("is malformed: "))' "${1,,}"
 }
@@ -281,8 +282,12 @@ activate() { # RELEASE: its units, its completions, and `current`
       printf '# What is tried again alarms nobody.\n[Service]\nRestartMode=direct\n' >"$unit.d/restart.conf"
     fi
   done
-  zone=$(run "$from" -c \
-    'from buffettsbot.core.settings import load_settings; print(load_settings().timezone.key)')
+  zone=$(run "$from" -c '
+try:
+    from buffettsbot.core.settings.settings import load_settings
+except ImportError:  # on the way back to a release from before the rooms
+    from buffettsbot.core.settings import load_settings
+print(load_settings().timezone.key)')
   for unit in remind expire; do
     install -d "$units/buffettsbot-$unit.timer.d"
     printf '# BUFFETTSBOT_TIMEZONE, put here by install.sh.\n[Timer]\nOnCalendar=\n%s\n%s\n' \
