@@ -52,7 +52,7 @@ from buffettsbot.core.messages.words import Style
 from buffettsbot.core.storage.audit import By
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Outbox, Payment, Subscription
-from buffettsbot.core.telegram import delivery, pacing
+from buffettsbot.core.telegram import pacing
 from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.core.wire import Wire
@@ -422,7 +422,7 @@ def test_whatever_happens_in_whatever_order_the_promises_hold(
 ) -> None:
     monkeypatch.setattr(pacing, "SECOND", 0.0)  # the pace has tests of its own
     monkeypatch.setattr(pacing, "STEP", 0.0)
-    monkeypatch.setattr(delivery, "CHAT_SECONDS", 0.0)
+    monkeypatch.setattr(pacing, "CHAT_SECONDS", 0.0)
     sandbox.post(
         "/_sandbox/telegram", json={"token": "1:model", "group": {"id": GROUP, "members": {}}}
     )

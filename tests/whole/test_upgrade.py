@@ -42,7 +42,7 @@ from buffettsbot.core.members.expiry import expire
 from buffettsbot.core.members.reminders import remind
 from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import LIVE, Outbox, Payment, Subscription
-from buffettsbot.core.telegram import delivery, pacing
+from buffettsbot.core.telegram import pacing
 from buffettsbot.core.telegram.bot import Telegram
 from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.core.telegram.group_audit import audit_group
@@ -202,7 +202,7 @@ def world(
 ) -> Iterator[World]:
     monkeypatch.setattr(pacing, "SECOND", 0.0)  # the pace has tests of its own
     monkeypatch.setattr(pacing, "STEP", 0.0)
-    monkeypatch.setattr(delivery, "CHAT_SECONDS", 0.0)
+    monkeypatch.setattr(pacing, "CHAT_SECONDS", 0.0)
     url = empty_database_url
     leave_behind(url)
     with closing(Database(url)) as db:
