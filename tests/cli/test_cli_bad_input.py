@@ -104,6 +104,7 @@ def everything(db: Database) -> dict[str, list[dict[str, Any]]]:
 # Values
 
 
+@pytest.mark.slow
 def test_bad_values_are_refused_and_change_nothing(
     database_url: str, db: Database, sandbox: Sandbox
 ) -> None:

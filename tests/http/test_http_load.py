@@ -39,6 +39,8 @@ from buffettsbot.core.storage.passes import run_recorded
 from buffettsbot.http import server as server_module
 from buffettsbot.http.server import Server
 
+pytestmark = pytest.mark.slow
+
 CLAIMS = "/api/v1/subscriptions/"
 TOKEN = "a-token-that-nobody-may-see"
 

@@ -47,6 +47,8 @@ from buffettsbot.core.storage.database import Database
 from buffettsbot.core.storage.models import Subscription
 from buffettsbot.core.wire import Wire
 
+pytestmark = pytest.mark.slow
+
 HASH = hash_of(0xFEE)
 
 

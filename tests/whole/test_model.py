@@ -58,6 +58,8 @@ from buffettsbot.core.telegram.delivery import deliver
 from buffettsbot.core.wire import Wire
 from buffettsbot.http.sandbox import running_sandbox
 
+pytestmark = pytest.mark.slow
+
 PEOPLE = (11, 12, 13)
 ADMIN = 900
 GROUP = -1001234567890

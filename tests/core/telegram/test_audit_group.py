@@ -43,6 +43,8 @@ from buffettsbot.core.telegram.group import Presence
 from buffettsbot.core.telegram.group_audit import audit_group
 from buffettsbot.core.telegram.roll_call import RollCall
 
+pytestmark = pytest.mark.slow
+
 TOKEN, GROUP = "123456:secret-token", -1001234567890
 LATER = NOW + 31 * DAY
 

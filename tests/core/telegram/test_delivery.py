@@ -141,6 +141,7 @@ def test_a_claim_reaches_the_customer_and_every_admin(db: Database, telegram: Wo
     assert hash_of(1) in notice
 
 
+@pytest.mark.slow
 def test_one_chat_gets_its_messages_in_order_a_second_apart(db: Database, telegram: World) -> None:
     queue(db, 7, 7, 7)
     run(db, telegram.bot())
@@ -149,6 +150,7 @@ def test_one_chat_gets_its_messages_in_order_a_second_apart(db: Database, telegr
     assert all(later - earlier >= 0.99 for earlier, later in zip(times, times[1:], strict=False))
 
 
+@pytest.mark.slow
 def test_never_more_than_thirty_in_any_second(db: Database, telegram: World) -> None:
     queue(db, *range(100, 190))
     run(db, telegram.bot())
@@ -229,6 +231,7 @@ def test_a_pause_that_telegram_wants_is_kept_by_everyone(db: Database, telegram:
     assert [row.attempts for row in rows(db, Outbox)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_short_pause_is_kept_to_the_second(db: Database, telegram: World) -> None:
     telegram.fault("429", times=1, retry_after=2)
     queue(db, 7, 8)
